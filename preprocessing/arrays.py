@@ -1,0 +1,14 @@
+"""Names of the array types that pass between the modules. Images are RGB, row-major: shape `[H, W, 3]`."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+U8: TypeAlias = NDArray[np.uint8]
+F32: TypeAlias = NDArray[np.float32]
+
+NEUTRAL = 128
+"""Grey level of the ground that a product lies on before the VAE and the Sobel filter see it."""

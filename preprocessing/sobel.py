@@ -1,0 +1,33 @@
+"""Sobel map: the product's inner edges (labels, stripes, rims), which the mask and the depth do not show."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from preprocessing.arrays import F32, NEUTRAL, U8
+
+FULL_EDGE = 4.0 * 127.5
+"""Response of the 3 x 3 Sobel kernel to a step of half the 8-bit range; such an edge and every stronger one reads 1."""
+
+
+def over_neutral(rgb: U8, alpha: U8) -> U8:
+    """The product on neutral grey: `rgb` `[H, W, 3]` over level 128 by `alpha` `[H, W]`."""
+    weight = alpha.astype(np.uint32)[..., None]
+    return ((rgb * weight + NEUTRAL * (255 - weight) + 127) // 255).astype(np.uint8)
+
+
+def sobel(rgb: U8, alpha: U8) -> F32:
+    """Gradient magnitude `[H, W]` in 0..1 of the product on neutral ground, weighted by its alpha.
+
+    Takes the strongest of the three channels, so that a red label on green of equal brightness is seen. The scale is
+    fixed, not stretched per image: a plain product has a quiet map.
+
+    Scale-consistent by its place in the pipeline: an edge is one pixel wide at any resolution, so this runs at the
+    working size, on the product already resampled to it (see `canvas.compose`), never on the full photo.
+    """
+    ground = over_neutral(rgb, alpha).astype(np.float32)
+    dx = cv2.Sobel(ground, cv2.CV_32F, 1, 0, ksize=3, borderType=cv2.BORDER_REPLICATE)
+    dy = cv2.Sobel(ground, cv2.CV_32F, 0, 1, ksize=3, borderType=cv2.BORDER_REPLICATE)
+    magnitude = np.sqrt(dx * dx + dy * dy).max(axis=2) / FULL_EDGE
+    return np.asarray(np.minimum(magnitude, 1.0) * (alpha.astype(np.float32) / 255.0), np.float32)
