@@ -1,0 +1,1 @@
+"""The domain: sheet, job, manifest, store, report. Imports neither torch nor the adapter."""
