@@ -1,0 +1,182 @@
+"""Photo file to pixels: upright, 8 bit, RGB, with the alpha and the colour profile that it came with.
+
+These pixels are "the source" of which the delivered product is a copy.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageCms, UnidentifiedImageError
+
+from preprocessing.arrays import U8
+from preprocessing.errors import EmptyPhoto, NotAPhoto, PhotoTooLarge, TruncatedPhoto, UnsupportedPhoto
+
+FORMATS = {"JPEG": "JPEG", "MPO": "JPEG", "PNG": "PNG", "WEBP": "WebP"}
+"""Pillow's name of the format and ours. MPO is a JPEG with more pictures behind the first, as telephones write it."""
+
+_ORIENTATION = 0x0112
+_SIDEWAYS = (5, 6, 7, 8)
+
+
+@dataclass(frozen=True)
+class Photo:
+    """Decoded, upright, 8-bit pixels.
+
+    rgb: `[H, W, 3]`; alpha: `[H, W]`, None if the file has none; icc: profile of rgb, None means sRGB;
+    format: "JPEG", "PNG" or "WebP".
+    """
+
+    rgb: U8
+    alpha: U8 | None
+    icc: bytes | None
+    format: str
+
+
+def read_size(data: bytes) -> tuple[int, int]:
+    """(width, height) of the upright photo, from the header alone. Raises `PhotoError` as `decode` does."""
+    with _opened(data) as image:
+        width, height = image.size
+        return (height, width) if _orientation(image, data) in _SIDEWAYS else (width, height)
+
+
+def decode(data: bytes, *, max_pixels: int) -> Photo:
+    """Decode a JPEG, PNG or WebP file.
+
+    Raises `EmptyPhoto`, `NotAPhoto`, `TruncatedPhoto`, `UnsupportedPhoto`, and `PhotoTooLarge` before any pixel is
+    decoded if the header says more than `max_pixels`.
+    """
+    with _opened(data) as image:
+        width, height = image.size
+        if width * height > max_pixels:
+            raise PhotoTooLarge(
+                f"The photo has {width} x {height} pixels, more than the limit of {max_pixels / 1e6:.0f} million. "
+                "Please upload a smaller version."
+            )
+        orientation = _orientation(image, data)
+        try:
+            image.load()
+        except (OSError, SyntaxError, ValueError, struct.error, EOFError) as error:
+            raise TruncatedPhoto(
+                "The photo file is incomplete or damaged; it may have been cut off while it was uploaded. "
+                "Please upload it again."
+            ) from error
+        rgb, alpha, icc = _to_rgb(image)
+        upright = [np.ascontiguousarray(_turned(part, orientation)) for part in (rgb, alpha) if part is not None]
+        return Photo(upright[0], upright[1] if alpha is not None else None, icc, FORMATS[str(image.format)])
+
+
+@contextmanager
+def _opened(data: bytes) -> Iterator[Image.Image]:
+    if not data:
+        raise EmptyPhoto("The photo file is empty (0 bytes). Please upload it again.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the caller's own limit decides
+            image = Image.open(io.BytesIO(data))
+    except Image.DecompressionBombError as error:
+        raise PhotoTooLarge("The photo has far too many pixels to be opened. Please upload a smaller version.") from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, struct.error, EOFError) as error:
+        if _looks_like_photo(data):
+            raise TruncatedPhoto(
+                "The photo file breaks off before its first pixel. Please upload it again."
+            ) from error
+        raise NotAPhoto("The file is not a photo: its content is no image. Please upload a JPEG, PNG or WebP.") from error
+    with image:
+        if image.format not in FORMATS:
+            raise UnsupportedPhoto(f"The photo is a {image.format} file. Please save it as JPEG, PNG or WebP.")
+        if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
+            raise UnsupportedPhoto("The photo is an animation. Please save the one picture that you want.")
+        yield image
+
+
+def _looks_like_photo(data: bytes) -> bool:
+    return data.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
+
+
+def _orientation(image: Image.Image, data: bytes) -> int:
+    """EXIF orientation 1..8, without decoding pixels (Pillow's own `getexif` decodes a PNG that carries none)."""
+    exif = Image.Exif()
+    if image.format == "PNG":
+        exif.load(_png_exif(data))
+    else:
+        exif.load(image.info.get("exif", b""))
+    value = exif.get(_ORIENTATION, 1)
+    return value if value in range(1, 9) else 1
+
+
+def _png_exif(data: bytes) -> bytes:
+    """The eXIf chunk, which may stand behind the pixels too (PNG, third edition, 11.3.3.1)."""
+    at = 8
+    while at + 8 <= len(data):
+        (length,) = struct.unpack_from(">I", data, at)
+        if data[at + 4 : at + 8] == b"eXIf":
+            return b"Exif\0\0" + data[at + 8 : at + 8 + length]
+        at += length + 12
+    return b""
+
+
+def _turned(pixels: U8, orientation: int) -> U8:
+    """Stored pixels brought upright (EXIF 2.32, tag 0x0112)."""
+    if orientation in (2, 7):
+        return pixels[:, ::-1] if orientation == 2 else np.rot90(pixels, 1)[:, ::-1]
+    if orientation in (4, 5):
+        return pixels[::-1] if orientation == 4 else np.rot90(pixels, 1)[::-1]
+    return np.rot90(pixels, {3: 2, 6: 3, 8: 1}.get(orientation, 0))
+
+
+def _to_rgb(image: Image.Image) -> tuple[U8, U8 | None, bytes | None]:
+    icc = _readable_profile(image.info.get("icc_profile"))
+    space = _colour_space(icc)
+    if image.mode == "I;16":  # 16-bit grey; 16-bit RGB comes from Pillow as its high bytes already
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    elif image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK"):
+        raise UnsupportedPhoto(f"The photo has an unusual pixel format ({image.mode}). Please save it as 8-bit RGB.")
+    if image.mode == "CMYK":
+        if space != "CMYK":
+            raise UnsupportedPhoto(
+                "The photo is in CMYK (print colours) without a colour profile, so its colours cannot be known. "
+                "Please save it as RGB, or with its profile."
+            )
+        return np.asarray(_to_srgb(image, icc)), None, None
+    alpha: U8 | None = None
+    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        alpha = np.asarray(image)[..., 3]
+    if space == "GRAY" and image.mode == "L":  # a grey profile cannot describe RGB pixels
+        return np.asarray(_to_srgb(image, icc)), alpha, None
+    return np.asarray(image.convert("RGB")), alpha, icc if space == "RGB" else None
+
+
+def _readable_profile(icc: bytes | None) -> bytes | None:
+    return icc if icc and _colour_space(icc) else None
+
+
+def _colour_space(icc: bytes | None) -> str:
+    """"RGB", "GRAY", "CMYK", ...; "" for no profile or a broken one, which colour management would ignore as well."""
+    if not icc:
+        return ""
+    try:
+        return str(ImageCms.ImageCmsProfile(io.BytesIO(icc)).profile.xcolor_space).strip()
+    except OSError:
+        return ""
+
+
+def _to_srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
+    assert icc is not None
+    converted = ImageCms.profileToProfile(
+        image,
+        ImageCms.ImageCmsProfile(io.BytesIO(icc)),
+        ImageCms.createProfile("sRGB"),
+        renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+        outputMode="RGB",
+        flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+    )
+    assert converted is not None
+    return converted

@@ -1,0 +1,58 @@
+"""Which pixels are product: the photo's own alpha if it means something, else the packshot's silhouette."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from preprocessing.arrays import U8
+from preprocessing.decode import Photo
+from preprocessing.errors import NoProductFound
+from preprocessing.matte import refine, soften
+from preprocessing.packshot import segment
+
+
+@dataclass(frozen=True)
+class Mask:
+    """alpha `[H, W]`: 255 is product, 0 is not, between is edge; confidence 0..1; method "alpha" or "packshot"."""
+
+    alpha: U8
+    confidence: float
+    method: str
+
+
+def find_mask(photo: Photo, *, soft_edge: float = 2.0, side: int = 512) -> Mask:
+    """Find the product in a photo.
+
+    soft_edge: width in pixels of the fade given to an outline that has none.
+    side: longer side of the reduced copy on which a packshot is segmented, in pixels.
+
+    A low confidence is an answer too (white on white, a product in a room): the mask is the best guess, for a person
+    to judge. Raises `NoProductFound` if there is nothing to guess from.
+    """
+    if photo.alpha is not None and photo.alpha.max() < 128:
+        raise NoProductFound("The photo is transparent everywhere. Please upload one that shows the product.")
+    if photo.alpha is not None and _meaningful(photo.alpha):
+        binary = not ((photo.alpha > 0) & (photo.alpha < 255)).any()
+        alpha = soften(photo.alpha, soft_edge) if binary else photo.alpha
+        return Mask(alpha, 1.0 if (alpha == 255).any() else 0.5, "alpha")
+
+    height, width = photo.alpha.shape if photo.alpha is not None else photo.rgb.shape[:2]
+    factor = min(1.0, side / max(height, width))
+    reduced = (max(1, round(width * factor)), max(1, round(height * factor)))
+    small = np.asarray(cv2.resize(photo.rgb, reduced, interpolation=cv2.INTER_AREA), np.uint8)
+    silhouette = segment(small)
+    alpha = soften(refine(photo.rgb, silhouette.product, small), soft_edge)
+    if not (alpha >= 128).any():
+        raise NoProductFound(
+            "No product stands out from the backdrop. Please upload a photo with more contrast, or a PNG whose "
+            "background is transparent."
+        )
+    return Mask(alpha, silhouette.confidence, "packshot")
+
+
+def _meaningful(alpha: U8) -> bool:
+    """Whether transparency cuts something out, rather than being absent or only rounding the photo's corners."""
+    return float((alpha < 128).mean()) > 0.005
