@@ -223,7 +223,7 @@ def conform(table: pa.Table, columns: Sequence[str] | None = None) -> pa.Table:
     version = schema_version(table.schema)
     if version > SCHEMA_VERSION:
         raise ValueError(
-            f"the manifest was written by a newer Pinco (its schema is {version}, this one reads up to {SCHEMA_VERSION}): "
+            f"the manifest was written by a newer Pinco (schema {version}, this one reads up to {SCHEMA_VERSION}): "
             "update Pinco"
         )
     chosen = (

@@ -67,6 +67,10 @@ class Store(Protocol):
         """Remove the object; no error where there is none."""
         ...
 
+    def sweep(self, before: datetime) -> int:
+        """Remove what writers that died before this time left half done, and say how much that was."""
+        ...
+
     def presign(self, key: str, expires: int = 3600) -> str:
         """An address that a browser can open: an https URL valid for `expires` seconds, or a file:// URL."""
         ...

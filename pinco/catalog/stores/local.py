@@ -99,6 +99,14 @@ class LocalStore:
         except OSError as error:
             raise StoreError(f"{path} cannot be deleted: {_reason(error)}") from error
 
+    def sweep(self, before: datetime) -> int:
+        removed = 0
+        for staged in (self._root / _STAGING).glob("*"):
+            if staged.stat().st_mtime < before.timestamp():
+                staged.unlink(missing_ok=True)
+                removed += 1
+        return removed
+
     def presign(self, key: str, expires: int = 3600) -> str:
         del expires  # a file's address does not run out
         return self._path(key).as_uri()
