@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 U8: TypeAlias = NDArray[np.uint8]
 F32: TypeAlias = NDArray[np.float32]
+Bits: TypeAlias = NDArray[np.bool_]
 
 NEUTRAL = 128
 """Grey level of the ground that a product lies on before the VAE and the Sobel filter see it."""

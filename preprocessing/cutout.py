@@ -2,14 +2,44 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import json
+from dataclasses import asdict, dataclass
 from functools import cached_property
 
 import cv2
 import numpy as np
 
 from preprocessing.arrays import U8
+from preprocessing.decode import decode
 from preprocessing.depth import DepthEstimator, SilhouetteRelief
+from preprocessing.mask import find_mask
+from preprocessing.matte import decontaminate
+
+CODE_RECIPE = 1
+"""Raise it with every change to this package that changes the pixels of a cutout: cached cutouts are made again then."""
+
+_MAGIC = b"pinco-cutout-1\n"
+
+
+@dataclass(frozen=True)
+class CutoutRecipe:
+    """Everything that decides a cutout besides the photo.
+
+    max_pixels: larger photos are refused by their header. soft_edge: width in pixels of the fade given to an outline
+    that has none. segment_side: longer side in pixels of the reduced copy on which a packshot is segmented.
+    depth: name of the depth estimator.
+    """
+
+    max_pixels: int = 50_000_000
+    soft_edge: float = 2.0
+    segment_side: int = 512
+    depth: str = SilhouetteRelief.name
+
+    def version(self) -> str:
+        """12 hex digits that change with every setting and with `CODE_RECIPE`."""
+        canonical = json.dumps({"code": CODE_RECIPE, **asdict(self)}, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -62,3 +92,74 @@ class Cutout:
         """(x0, y0, x1, y1) around all pixels with alpha at least 128; half open."""
         x, y, width, height = cv2.boundingRect((self.alpha >= 128).astype(np.uint8))
         return x, y, x + width, y + height
+
+
+def make_cutout(data: bytes, recipe: CutoutRecipe | None = None, *, depth: DepthEstimator | None = None) -> Cutout:
+    """Photo file to cutout. Raises `PhotoError`; a doubtful mask is no error but a low `confidence`.
+
+    The same bytes, recipe and versions of OpenCV and Pillow give the same cutout.
+    """
+    recipe = recipe or CutoutRecipe()
+    depth = depth or SilhouetteRelief()
+    if depth.name != recipe.depth:
+        raise ValueError(f"the recipe asks for depth by {recipe.depth!r}, the estimator at hand is {depth.name!r}")
+    photo = decode(data, max_pixels=recipe.max_pixels)
+    mask = find_mask(photo, soft_edge=recipe.soft_edge, side=recipe.segment_side)
+    rgb = decontaminate(photo.rgb, mask.alpha) if mask.method == "packshot" else photo.rgb
+    return Cutout.from_pixels(
+        rgb,
+        mask.alpha,
+        depth=depth,
+        icc=photo.icc,
+        method=mask.method,
+        confidence=mask.confidence,
+        source_sha256=hashlib.sha256(data).hexdigest(),
+    )
+
+
+def cutout_to_bytes(cutout: Cutout) -> bytes:
+    """Lossless and deterministic: a JSON line, then the profile and two PNGs (RGBA; depth) of the lengths it names."""
+    rgba = np.dstack([cutout.rgb[..., ::-1], cutout.alpha])  # OpenCV writes BGRA
+    parts = [cutout.icc or b"", _png(rgba), _png(cutout.depth)]
+    header = {
+        "confidence": cutout.confidence,
+        "icc": cutout.icc is not None,
+        "lengths": [len(part) for part in parts],
+        "method": cutout.method,
+        "source_sha256": cutout.source_sha256,
+    }
+    return b"".join([_MAGIC, json.dumps(header, sort_keys=True).encode(), b"\n", *parts])
+
+
+def cutout_from_bytes(data: bytes) -> Cutout:
+    """The inverse of `cutout_to_bytes`. Raises `ValueError` on anything else, so that a cache can make it again."""
+    if not data.startswith(_MAGIC):
+        raise ValueError("not a cutout of this version")
+    head, _, body = data[len(_MAGIC) :].partition(b"\n")
+    header = json.loads(head)
+    ends = np.cumsum(header["lengths"])
+    if len(body) != ends[-1]:
+        raise ValueError(f"the cutout has {len(body)} bytes where its header names {ends[-1]}")
+    icc, rgba, depth = body[: ends[0]], body[ends[0] : ends[1]], body[ends[1] :]
+    pixels = _pixels(rgba)
+    return Cutout(
+        rgb=np.ascontiguousarray(pixels[..., 2::-1]),
+        alpha=np.ascontiguousarray(pixels[..., 3]),
+        depth=_pixels(depth),
+        icc=icc if header["icc"] else None,
+        method=header["method"],
+        confidence=header["confidence"],
+        source_sha256=header["source_sha256"],
+    )
+
+
+def _png(pixels: U8) -> bytes:
+    _, encoded = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    return encoded.tobytes()
+
+
+def _pixels(png: bytes) -> U8:
+    pixels = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise ValueError("the cutout's pixels are damaged")
+    return np.asarray(pixels, np.uint8)

@@ -81,13 +81,15 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the caller's own limit decides
             image = Image.open(io.BytesIO(data))
     except Image.DecompressionBombError as error:
-        raise PhotoTooLarge("The photo has far too many pixels to be opened. Please upload a smaller version.") from error
+        raise PhotoTooLarge(
+            "The photo has far too many pixels to be opened. Please upload a smaller version."
+        ) from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, struct.error, EOFError) as error:
         if _looks_like_photo(data):
-            raise TruncatedPhoto(
-                "The photo file breaks off before its first pixel. Please upload it again."
-            ) from error
-        raise NotAPhoto("The file is not a photo: its content is no image. Please upload a JPEG, PNG or WebP.") from error
+            raise TruncatedPhoto("The photo file breaks off before its first pixel. Please upload it again.") from error
+        raise NotAPhoto(
+            "The file is not a photo: its content is no image. Please upload a JPEG, PNG or WebP."
+        ) from error
     with image:
         if image.format not in FORMATS:
             raise UnsupportedPhoto(f"The photo is a {image.format} file. Please save it as JPEG, PNG or WebP.")
@@ -159,7 +161,7 @@ def _readable_profile(icc: bytes | None) -> bytes | None:
 
 
 def _colour_space(icc: bytes | None) -> str:
-    """"RGB", "GRAY", "CMYK", ...; "" for no profile or a broken one, which colour management would ignore as well."""
+    """ "RGB", "GRAY", "CMYK", ...; "" for no profile or a broken one, which colour management would ignore as well."""
     if not icc:
         return ""
     try:

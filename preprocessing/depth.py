@@ -23,7 +23,7 @@ class DepthEstimator(Protocol):
         ...
 
     def estimate(self, rgb: U8, alpha: U8) -> F32:
-        """Nearness of `rgb` `[H, W, 3]` under `alpha` `[H, W]`: `[H, W]` in 0..1, 1 = nearest, 0 outside the product."""
+        """Nearness `[H, W]` in 0..1 of `rgb` `[H, W, 3]` under `alpha` `[H, W]`: 1 = nearest, 0 outside the product."""
         ...
 
 

@@ -1,6 +1,7 @@
 """What can be wrong with a photo. Each error is a sentence that the person who owns the photo can act on.
 
-The messages name no file: the caller knows it, and its row and column too.
+The messages name no file: the caller knows it, and its row and column too. The names say what is wrong with the photo,
+the base class says that it is an error.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from preprocessing.arrays import F32, U8
-from preprocessing.packshot import Bits
+from preprocessing.arrays import F32, U8, Bits
+from preprocessing.spread import spread
 
 
 def refine(rgb: U8, product: Bits, small: U8) -> U8:
@@ -80,19 +80,6 @@ def _nearest(where: Bits) -> tuple[F32, np.ndarray]:
     index = np.zeros(int(label.max()) + 1, np.int64)
     index[label[where]] = np.flatnonzero(where)
     return np.asarray(distance, np.float32), index[label]
-
-
-def spread(image: U8, weight: F32) -> F32:
-    """Carry the colours of pixels with weight over the whole image, near ones first: `[h, w, 3]`."""
-    result = np.zeros(image.shape, np.float32)
-    known = np.zeros(weight.shape, np.float32)
-    for sigma in (1.5, 4.0, 16.0, 64.0):
-        total = cv2.GaussianBlur(weight, (0, 0), sigma)
-        colour = cv2.GaussianBlur(image * weight[..., None], (0, 0), sigma) / np.maximum(total, 1e-6)[..., None]
-        gain = np.clip(total / 0.05, 0.0, 1.0) * (1.0 - known)
-        result += gain[..., None] * colour
-        known += gain
-    return result + (1.0 - known)[..., None] * image.reshape(-1, 3).mean(axis=0)
 
 
 def _sample(image: F32, at: tuple[np.ndarray, np.ndarray]) -> F32:

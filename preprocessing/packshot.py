@@ -7,16 +7,13 @@ holes, and the confidence are ours.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from preprocessing.arrays import U8
+from preprocessing.arrays import U8, Bits
 from preprocessing.backdrop import Backdrop, estimate_backdrop
-
-Bits: TypeAlias = NDArray[np.bool_]
+from preprocessing.spread import spread
 
 _CROSS = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3))
 _PATCH = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
@@ -33,9 +30,11 @@ class Silhouette:
 def segment(rgb: U8, iterations: int = 3) -> Silhouette:
     """Silhouette of the product in a reduced photo `[h, w, 3]` (longer side of some hundred pixels). Deterministic."""
     backdrop = estimate_backdrop(rgb)
+    if backdrop.share < 0.5:
+        return Silhouette(_without_specks(_grabcut(rgb, _central(rgb.shape[:2]), 2 * iterations)), 0.0)
     likely, strong = max(4.0, 3.0 * backdrop.noise), max(10.0, 6.0 * backdrop.noise)
     different = backdrop.distance > likely
-    ground = _reachable(~different | _shadow_like(rgb, backdrop), different)
+    ground = _ground(~different, _shadow_like(rgb, backdrop))
     holes, doubtful = _holes(~ground, backdrop, likely)
     ground |= holes
 
@@ -44,7 +43,7 @@ def segment(rgb: U8, iterations: int = 3) -> Silhouette:
     labels[_erode(~ground & (backdrop.distance > strong))] = cv2.GC_FGD
     labels[doubtful] = cv2.GC_FGD
     product = _without_specks(_grabcut(rgb, labels, iterations) & ~_erode(holes))
-    return Silhouette(product, _confidence(product, ~ground, doubtful, backdrop, likely))
+    return Silhouette(product, _confidence(rgb, product, ~ground, doubtful, backdrop, likely))
 
 
 def _erode(bits: Bits) -> Bits:
@@ -59,35 +58,54 @@ def _shadow_like(rgb: U8, backdrop: Backdrop) -> Bits:
     return np.asarray(hue & (backdrop.darker > 0.0) & (backdrop.darker < 45.0) & (slope < 4.0))
 
 
-def _reachable(passable: Bits, different: Bits) -> Bits:
-    """Passable pixels connected to the border's backdrop: the ground and its shadows, but no flat grey product,
-    which an edge separates from the ground."""
-    _, regions = cv2.connectedComponents(passable.astype(np.uint8), connectivity=4)
-    frame = np.zeros(passable.shape, bool)
+def _ground(same: Bits, shadow: Bits) -> Bits:
+    """Pixels of backdrop colour that are connected to the border, and the shadows that lie next to them.
+
+    A shadow may be this deep only: where a grey product meets its own shadow without an edge, the ground would
+    otherwise run into it.
+    """
+    _, regions = cv2.connectedComponents(same.astype(np.uint8), connectivity=4)
+    frame = np.zeros(same.shape, bool)
     frame[0], frame[-1], frame[:, 0], frame[:, -1] = True, True, True, True
-    return np.isin(regions, np.unique(regions[frame & passable & ~different]))
+    ground = np.isin(regions, np.unique(regions[frame & same]))
+    grown = ground.astype(np.uint8)
+    allowed = (ground | shadow).astype(np.uint8)
+    for _ in range(round(0.15 * float(np.sqrt((~ground).sum())))):
+        grown = cv2.dilate(grown, _CROSS) & allowed
+    return np.asarray(grown > 0)
 
 
 def _holes(product: Bits, backdrop: Backdrop, likely: float) -> tuple[Bits, Bits]:
     """Regions of backdrop colour that the product encloses: those to see through, and those that may as well be print.
 
-    A hole of a handle has a thin rim on one side; a white label lies deep in the product. Between a label and the hole
-    of a ring no single photo decides: such a region stays product and costs confidence.
+    The hole of a handle is small and has a thin rim; a white label lies deep in the product, the sheen of a white mug
+    takes most of it. Between these and a ring or a frame one photo does not decide: such a region stays product and
+    costs confidence.
     """
     enclosed = product & (backdrop.distance < likely)
     count, regions, stats, _ = cv2.connectedComponentsWithStats(enclosed.astype(np.uint8), connectivity=4)
     to_outside = cv2.distanceTransform(product.astype(np.uint8), cv2.DIST_L2, 5)
-    side = float(np.sqrt(max(int(product.sum()), 1)))
+    area = max(int(product.sum()), 1)
     holes, doubtful = np.zeros_like(product), np.zeros_like(product)
     for region in range(1, count):
-        if stats[region, cv2.CC_STAT_AREA] < max(6.0, (0.02 * side) ** 2):
+        size = int(stats[region, cv2.CC_STAT_AREA])
+        if size < max(6.0, 0.0004 * area):
             continue
         where = regions == region
-        if to_outside[where].min() < 0.2 * side:
+        if size < 0.25 * area and to_outside[where].min() < 0.2 * np.sqrt(area):
             holes |= where
         else:
             doubtful |= where
     return holes, doubtful
+
+
+def _central(shape: tuple[int, ...]) -> U8:
+    """Labels for a photo without a backdrop: the border is ground, the product is somewhere in the middle."""
+    yy, xx = np.mgrid[-1 : 1 : shape[0] * 1j, -1 : 1 : shape[1] * 1j]
+    labels = np.where(xx * xx + yy * yy < 0.64, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+    labels[np.maximum(abs(xx), abs(yy)) > 0.96] = cv2.GC_BGD
+    labels[xx * xx + yy * yy < 0.01] = cv2.GC_FGD
+    return labels
 
 
 def _grabcut(rgb: U8, labels: U8, iterations: int) -> Bits:
@@ -114,18 +132,25 @@ def _ramp(value: float, low: float, high: float) -> float:
     return float(np.clip((value - low) / (high - low), 0.0, 1.0))
 
 
-def _confidence(product: Bits, expected: Bits, doubtful: Bits, backdrop: Backdrop, likely: float) -> float:
+def _confidence(rgb: U8, product: Bits, expected: Bits, doubtful: Bits, backdrop: Backdrop, likely: float) -> float:
     """The weakest of five reasons to believe the silhouette."""
     area = float(product.mean())
-    if area == 0.0:
+    if area in (0.0, 1.0):
         return 0.0
-    rim = product & (cv2.erode(product.astype(np.uint8), _CROSS, borderType=cv2.BORDER_REPLICATE, iterations=2) == 0)
-    contrast = float(np.quantile(backdrop.distance[rim], 0.15))
-    agreement = float((product & expected).sum() / max((product | expected).sum(), 1))
+    agreement = float((product & expected).sum() / (product | expected).sum())
     return min(
         _ramp(backdrop.share, 0.5, 0.85),  # the border is a backdrop
-        _ramp(contrast, 0.5 * likely, 3.0 * likely),  # the outline stands out from it nearly everywhere
+        _ramp(_outline_contrast(rgb, product), likely, 2.5 * likely),  # there is an edge nearly all along the outline
         _ramp(agreement, 0.5, 0.85),  # two ways to find the product agree
         _ramp(area, 0.0005, 0.005) * _ramp(1.0 - area, 0.02, 0.15),  # it is neither dust nor the whole photo
         1.0 - _ramp(float(doubtful.sum() / product.sum()), 0.0, 0.02) * 0.5,  # what may be a hole is small
     )
+
+
+def _outline_contrast(rgb: U8, product: Bits) -> float:
+    """Colour difference (CIE 1976) between the two sides of the outline, at its weaker places: the 15 % quantile."""
+    lab = np.asarray(cv2.cvtColor(rgb.astype(np.float32) / 255.0, cv2.COLOR_RGB2Lab), np.float32)
+    inner, outer = _erode(product), _erode(~product)
+    step = np.linalg.norm(spread(lab, inner.astype(np.float32)) - spread(lab, outer.astype(np.float32)), axis=2)
+    rim = product & (cv2.erode(product.astype(np.uint8), _CROSS, borderType=cv2.BORDER_REPLICATE) == 0)
+    return float(np.quantile(step[rim], 0.15))
