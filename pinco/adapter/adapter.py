@@ -1,0 +1,350 @@
+"""`PincoAdapter`: the trained part of the method, put onto a frozen backbone and taken off again.
+
+Lu et al., "Pinco: Position-induced Consistent Adapter for Diffusion Transformer in Foreground-conditioned Inpainting",
+ICCV 2025, arXiv 2412.03812.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Self
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+
+from pinco.adapter.config import (
+    BackboneDims,
+    BackboneMismatchError,
+    GateKind,
+    Mix,
+    PincoConfig,
+    Semantic,
+    SemanticInit,
+    Shape,
+)
+from pinco.adapter.extractor import SubjectExtractor
+from pinco.adapter.initialise import dense
+from pinco.adapter.layer import SubjectLayer
+from pinco.adapter.processors import FAMILIES, family_of
+from pinco.adapter.subject import KeyValue, Subject
+from pinco.adapter.tokens import covered_tokens, gather, select
+
+
+@dataclass(frozen=True)
+class _Attachment:
+    """What `detach` needs; being no module, it keeps the backbone out of the adapter's own weights."""
+
+    transformer: Any
+    originals: Mapping[int, Any]
+    hook: Any
+
+
+class PincoAdapter(ModelMixin, ConfigMixin):
+    """Extractor, subject projections and gates for one backbone.
+
+    Made by `for_backbone`, or loaded by `from_pretrained`; `attach` puts it onto a transformer, which then takes
+    `joint_attention_kwargs={"subject": adapter.encode(...)}`. Its weights stay its own: they never enter the backbone's
+    state dict.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        family: str,
+        inner_dim: int,
+        num_heads: int,
+        head_dim: int,
+        num_layers: int,
+        num_single_layers: int,
+        latent_channels: int,
+        patch_size: int,
+        vae_scale_factor: int,
+        layers: tuple[int, ...],
+        subject_dim: int,
+        rank: int | None = None,
+        gate: GateKind = "head",
+        anchor: bool = True,
+        prune: bool = True,
+        mask_dilation: int = 1,
+        semantic: Semantic = "vae",
+        shape: Shape = "conv",
+        use_mask: bool = True,
+        use_depth: bool = True,
+        use_sobel: bool = True,
+        mix: Mix = "one",
+        shape_channels: int = 64,
+    ) -> None:
+        """Build an adapter with random projections and zero gates; `for_backbone` also reads the backbone.
+
+        family .. vae_scale_factor: the backbone's dimensions, see `BackboneDims`.
+        layers: numbers of the adapted attention layers; double blocks first, then single blocks.
+        subject_dim: width of the subject tokens F.
+        rank: of the subject projections; `None` is full rank.
+        gate: one gate per "head", or one per "layer".
+        anchor: subject keys carry the positions of their latent tokens; without it they carry none.
+        prune, mask_dilation: keep subject tokens only under the mask, grown by that many tokens.
+        semantic, shape: the extractor's branches; `shape="vae"` encodes the maps with the VAE instead of convolutions.
+        use_mask, use_depth, use_sobel: the maps that the shape branch sees. Pruning reads the mask in any case.
+        mix: the backbone's share of the attention, "one" for a = 1, "complement" for a = 1 - b.
+        shape_channels: features of the convolutional shape branch.
+        """
+        super().__init__()
+        self.settings = PincoConfig.from_registered(self.config)
+        if family not in FAMILIES:
+            raise ValueError(f"unknown backbone family {family!r}; known: {', '.join(sorted(FAMILIES))}")
+        self.extractor = SubjectExtractor(self.settings)
+        self.subject_layers = nn.ModuleDict(
+            {str(number): SubjectLayer(self.settings) for number in self.settings.layers}
+        )
+        # A buffer, not a float: torch.compile would compile anew for every value of a float.
+        self.register_buffer("scale_factor", torch.ones(()), persistent=False)
+        self._silent = False
+        self._attachment: _Attachment | None = None
+
+    @classmethod
+    def for_backbone(
+        cls,
+        transformer: Any,
+        vae_config: Mapping[str, Any] | None,
+        *,
+        layers: str | tuple[int, ...] | list[int] = "all",
+        subject_dim: int | None = None,
+        init_semantic: SemanticInit = "backbone",
+        **options: Any,
+    ) -> Self:
+        """A new adapter whose sizes and starting weights come from the backbone.
+
+        vae_config: `vae.config`; `None` assumes the family's usual VAE.
+        layers: "all", "double", "single", or layer numbers.
+        subject_dim: the backbone's width unless given. Another width leaves the subject projections random.
+        init_semantic: "backbone" starts the semantic branch from the backbone's patch embedder (see
+            `SubjectExtractor.start_from_embedder`) and folds each layer's noise-free input modulation into its subject
+            projections, so that the first layer's K_sub and V_sub start as the backbone's own K and V of a clean image
+            token and the deeper ones near them. "random" leaves the extractor as drawn and takes the projections as
+            they are.
+        options: the remaining arguments of `__init__`, without those read from the backbone.
+
+        Raises `ValueError` for options that contradict each other, `TypeError` for an unknown backbone.
+        """
+        family = family_of(transformer)
+        dims = family.dims(transformer, vae_config)
+        width = subject_dim or dims.inner_dim
+        if init_semantic not in ("backbone", "random"):
+            raise ValueError(f"init_semantic must be backbone or random, not {init_semantic!r}")
+        if init_semantic == "backbone" and width != dims.inner_dim:
+            raise ValueError(
+                f"init_semantic='backbone' needs tokens as wide as the backbone ({dims.inner_dim}), not {width}: "
+                "leave subject_dim out or choose init_semantic='random'"
+            )
+        adapter = cls(**asdict(dims), layers=_layer_numbers(layers, dims), subject_dim=width, **options)
+        if width == dims.inner_dim:
+            adapter._start_from(transformer, from_embedder=init_semantic == "backbone" and adapter.semantic_branch)
+        return adapter
+
+    def _start_from(self, transformer: Any, *, from_embedder: bool) -> None:
+        family = FAMILIES[self.settings.family]
+        attentions = family.attentions(transformer)
+        modulations = family.clean_modulations(transformer) if from_embedder else None
+        if from_embedder:
+            embedder = dense(family.embedder(transformer))
+            self.extractor.start_from_embedder(embedder.weight, embedder.bias)
+        for number in self.settings.layers:
+            attention: Any = attentions[number]
+            key, value = dense(attention.to_k), dense(attention.to_v)
+            if modulations is not None:
+                key, value = key.after_modulation(*modulations[number]), value.after_modulation(*modulations[number])
+            norm = getattr(attention, "norm_k", None)
+            self.layer(number).start_from(key, value, None if norm is None else norm.weight)
+
+    @property
+    def semantic_branch(self) -> bool:
+        """Whether subject tokens carry the subject's own latents."""
+        return self.settings.semantic == "vae"
+
+    @property
+    def anchor(self) -> bool:
+        """Whether the subject keys carry the positions of their latent tokens."""
+        return self.settings.anchor
+
+    @property
+    def silent(self) -> bool:
+        """Whether `scale` is zero."""
+        return self._silent
+
+    @property
+    def attached(self) -> bool:
+        """Whether the adapter sits on a backbone."""
+        return self._attachment is not None
+
+    def layer(self, number: int) -> SubjectLayer:
+        """The adapter's part of one attention layer."""
+        layer = self.subject_layers[str(number)]
+        assert isinstance(layer, SubjectLayer)
+        return layer
+
+    def weights(self, layer: SubjectLayer) -> tuple[Tensor, Tensor]:
+        """`a` and `b` of `Z = a * A(Q, K, V) + b * A(Q, [K, K_sub], [V, V_sub])`; they broadcast to `[B, H, S, D]`."""
+        b = layer.gate(self.scale_factor)
+        return (1 - b if self.settings.mix == "complement" else torch.ones_like(self.scale_factor)), b
+
+    @property
+    def scale(self) -> float:
+        """Strength of the adapter, 0 (the bare backbone, bit for bit) to 1 (as trained).
+
+        Setting it outside of 0..1 raises `ValueError`: beyond 1, b may fall below -1, where the backbone's share of the
+        merged attention turns negative and the fused backward pass is not defined.
+        """
+        return float(self.scale_factor)
+
+    @scale.setter
+    def scale(self, value: float) -> None:
+        if not 0.0 <= value <= 1.0:
+            raise ValueError(f"scale must lie between 0 and 1, not {value}")
+        self.scale_factor.fill_(value)
+        self._silent = value == 0.0
+
+    def gates(self) -> dict[int, Tensor]:
+        """`tanh(g)` of every adapted layer, `[H]` or `[1]`: what the adapter has learnt to let in."""
+        return {number: torch.tanh(self.layer(number).gate.value.detach()) for number in self.settings.layers}
+
+    def encode(
+        self, subject_latents: Tensor, maps: Tensor, *, shape_latents: Tensor | None = None, cache: bool = False
+    ) -> Subject:
+        """Subject tokens from the subject's latents and shape maps.
+
+        subject_latents: `[B, C, h, w]`, the VAE's latents of the subject on a neutral ground, shifted and scaled as the
+            backbone takes them.
+        maps: `[B, 3, H, W]` float in 0..1, ordered mask, depth, Sobel, at `vae_scale_factor` times the latents' size.
+        shape_latents: `[B, C, h, w]`, only for `shape="vae"`: latents of `extractor.shape_image(maps)`.
+        cache: also compute K_sub and V_sub of all layers, without gradients; the adapter must be attached.
+
+        Raises `ValueError` for shapes that do not fit together, and for a mask that covers no token.
+        """
+        self._check_inputs(subject_latents, maps)
+        dims = self.settings.backbone
+        weight = self.extractor.input.weight
+        latents, maps = subject_latents.to(weight), maps.to(weight)
+        shape_latents = None if shape_latents is None else shape_latents.to(weight)
+        tokens = self.extractor(latents, maps, shape_latents)
+        grid = (latents.shape[2] // dims.patch_size, latents.shape[3] // dims.patch_size)
+        subject = Subject(tokens, grid)
+        if self.settings.prune:
+            covered = covered_tokens(maps[:, :1], dims.token_stride, self.settings.mask_dilation)
+            index, keep = select(covered)
+            subject = Subject(gather(tokens, index), grid, index, keep)
+        return self.with_keys_values(subject) if cache else subject
+
+    @torch.no_grad()
+    def with_keys_values(self, subject: Subject) -> Subject:
+        """The subject with K_sub and V_sub of every layer: they depend on neither timestep nor prompt nor guidance
+        branch, so one computation serves all steps, prompts and seeds. Layers with zero gates are marked and left out.
+
+        The keys are anchored to the positions that the backbone gives an image of the subject's grid. Raises
+        `RuntimeError` if the adapter is not attached, for the positions are the backbone's to give.
+        """
+        if self._attachment is None:
+            raise RuntimeError("attach the adapter to its backbone before caching keys and values")
+        family = FAMILIES[self.settings.family]
+        positions = None
+        if self.anchor:
+            positions = family.positions(self._attachment.transformer, subject.grid, subject.tokens.device)
+        cache: dict[int, KeyValue | None] = {}
+        for number in self.settings.layers:
+            layer = self.layer(number)
+            heard = bool(layer.gate.value.any())
+            cache[number] = family.keys_values(layer, subject, positions) if heard else None
+        return replace(subject, cache=cache)
+
+    def _check_inputs(self, latents: Tensor, maps: Tensor) -> None:
+        dims = self.settings.backbone
+        if not latents.is_floating_point() or not maps.is_floating_point():
+            raise ValueError(f"latents and maps must be floating point, not {latents.dtype} and {maps.dtype}")
+        if latents.ndim != 4 or latents.shape[1] != dims.latent_channels:
+            raise ValueError(f"latents must be [B, {dims.latent_channels}, h, w], not {tuple(latents.shape)}")
+        wanted = (latents.shape[0], 3, *(side * dims.vae_scale_factor for side in latents.shape[2:]))
+        if tuple(maps.shape) != wanted:
+            raise ValueError(f"maps must be {wanted} for latents {tuple(latents.shape)}, not {tuple(maps.shape)}")
+
+    def attach(self, transformer: Any) -> Self:
+        """Enter the attention layers of `transformer`, in place.
+
+        Raises `BackboneMismatchError` (both configurations named) for a backbone of other sizes, `TypeError` for an
+        unknown one, `ValueError` where foreign attention processors are in place, `RuntimeError` if already attached.
+        """
+        if self._attachment is not None:
+            raise RuntimeError("this adapter is attached already; detach it first")
+        family = family_of(transformer)
+        vae = {"vae_scale_factor": self.settings.vae_scale_factor}
+        found = replace(family.dims(transformer, None), **vae)  # the transformer alone does not tell its VAE
+        if found != self.settings.backbone:
+            raise BackboneMismatchError(self.settings.backbone, found)
+        attentions: list[Any] = list(family.attentions(transformer))
+        originals = {number: attentions[number].processor for number in self.settings.layers}
+        processors = {
+            number: family.processor(number, self.layer(number), self, base) for number, base in originals.items()
+        }
+        for number, processor in processors.items():
+            attentions[number].set_processor(processor)
+        hook = transformer.register_forward_pre_hook(self._check_call, with_kwargs=True)
+        self._attachment = _Attachment(transformer, originals, hook)
+        return self
+
+    def detach(self) -> Self:
+        """Put the original processor objects back. Does nothing if the adapter is not attached."""
+        if self._attachment is not None:
+            attentions: list[Any] = list(FAMILIES[self.settings.family].attentions(self._attachment.transformer))
+            for number, original in self._attachment.originals.items():
+                attentions[number].set_processor(original)
+            self._attachment.hook.remove()
+            self._attachment = None
+        return self
+
+    def _check_call(self, transformer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Before each forward: the subject must fit the latents, and our processors must still be in place.
+
+        Otherwise diffusers would drop the subject with a line in the log, and the image would lose its product.
+        """
+        subject = (kwargs.get("joint_attention_kwargs") or {}).get("subject")
+        if subject is None:
+            return
+        family = FAMILIES[self.settings.family]
+        attentions: list[Any] = list(family.attentions(transformer))
+        lost = [number for number in self.settings.layers if not family.entered(attentions[number].processor)]
+        if lost:
+            raise RuntimeError(
+                f"the attention processors of layer(s) {lost} were replaced while a Pinco adapter was attached "
+                "(load_ip_adapter and set_attn_processor do that); detach the adapter before, attach it after"
+            )
+        hidden = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
+        if hidden.shape[1] != subject.latent_tokens:
+            rows, columns = subject.grid
+            raise ValueError(
+                f"the subject was encoded for {rows} x {columns} tokens, the latents have {hidden.shape[1]}: "
+                "encode the subject at the size of the image"
+            )
+
+    def parameter_groups(self, lr: float, gate_lr_scale: float = 10.0) -> list[dict[str, Any]]:
+        """Optimiser groups "projections" and "gates"; the gates learn faster, and are never decayed back to zero."""
+        gates = [self.layer(number).gate.value for number in self.settings.layers]
+        known = {id(gate) for gate in gates}
+        others = [parameter for parameter in self.parameters() if id(parameter) not in known]
+        return [
+            {"name": "projections", "params": others, "lr": lr},
+            {"name": "gates", "params": gates, "lr": lr * gate_lr_scale, "weight_decay": 0.0},
+        ]
+
+
+def _layer_numbers(layers: str | tuple[int, ...] | list[int], dims: BackboneDims) -> tuple[int, ...]:
+    if isinstance(layers, str):
+        ranges = {
+            "all": range(dims.depth),
+            "double": range(dims.num_layers),
+            "single": range(dims.num_layers, dims.depth),
+        }
+        if layers not in ranges:
+            raise ValueError(f"layers must be all, double, single or layer numbers, not {layers!r}")
+        return tuple(ranges[layers])
+    return tuple(sorted(layers))
