@@ -42,12 +42,11 @@ format: env ## Put the code into the project's style
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-# The lock is what pip resolves today from pyproject.toml, without what differs between machines: torch's build tag (+cpu)
-# and the CUDA packages that a CUDA build of torch brings along by itself.
-lock: ## Resolve pyproject.toml anew into requirements.lock
+# The lock leaves out what differs between machines: torch's build tag (+cpu) and the CUDA packages that a CUDA build of
+# torch brings along by itself. Versions that are locked stay, unless pyproject.toml forbids them or UPGRADE=1 is given.
+lock: ## Resolve pyproject.toml into requirements.lock (UPGRADE=1: to the newest versions)
 	@rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
-	@.venv-lock/bin/python -m pip install --quiet --upgrade pip
-	@.venv-lock/bin/python -m pip install --quiet --editable '.[dev]'
+	@.venv-lock/bin/python -m pip install --quiet $(if $(UPGRADE),,--constraint requirements.lock) --editable '.[dev]'
 	@{ sed -n '/^#/p' requirements.lock; \
 		.venv-lock/bin/python -m pip freeze --all --exclude-editable --exclude pip | sed 's/+.*$$//' | \
 		grep -Ev '^(nvidia-|cuda-|triton)'; } > .venv-lock/requirements.lock
