@@ -7,7 +7,7 @@ ICCV 2025, arXiv 2412.03812.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any, Self
 
 import torch
@@ -15,6 +15,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
+from pinco.adapter.attachment import Attachment
 from pinco.adapter.config import (
     BackboneDims,
     BackboneMismatchError,
@@ -33,22 +34,15 @@ from pinco.adapter.subject import KeyValue, Subject
 from pinco.adapter.tokens import covered_tokens, gather, select
 
 
-@dataclass(frozen=True)
-class _Attachment:
-    """What `detach` needs; being no module, it keeps the backbone out of the adapter's own weights."""
-
-    transformer: Any
-    originals: Mapping[int, Any]
-    hook: Any
-
-
 class PincoAdapter(ModelMixin, ConfigMixin):
     """Extractor, subject projections and gates for one backbone.
 
     Made by `for_backbone`, or loaded by `from_pretrained`; `attach` puts it onto a transformer, which then takes
     `joint_attention_kwargs={"subject": adapter.encode(...)}`. Its weights stay its own: they never enter the backbone's
-    state dict.
+    state dict. A deep copy is not attached to anything.
     """
+
+    scale_factor: Tensor
 
     @register_to_config
     def __init__(
@@ -102,7 +96,7 @@ class PincoAdapter(ModelMixin, ConfigMixin):
         # A buffer, not a float: torch.compile would compile anew for every value of a float.
         self.register_buffer("scale_factor", torch.ones(()), persistent=False)
         self._silent = False
-        self._attachment: _Attachment | None = None
+        self._attachment: Attachment | None = None
 
     @classmethod
     def for_backbone(
@@ -139,7 +133,7 @@ class PincoAdapter(ModelMixin, ConfigMixin):
                 f"init_semantic='backbone' needs tokens as wide as the backbone ({dims.inner_dim}), not {width}: "
                 "leave subject_dim out or choose init_semantic='random'"
             )
-        adapter = cls(**asdict(dims), layers=_layer_numbers(layers, dims), subject_dim=width, **options)
+        adapter: Self = cls(**asdict(dims), layers=_layer_numbers(layers, dims), subject_dim=width, **options)
         if width == dims.inner_dim:
             adapter._start_from(transformer, from_embedder=init_semantic == "backbone" and adapter.semantic_branch)
         return adapter
@@ -277,54 +271,20 @@ class PincoAdapter(ModelMixin, ConfigMixin):
         if self._attachment is not None:
             raise RuntimeError("this adapter is attached already; detach it first")
         family = family_of(transformer)
-        vae = {"vae_scale_factor": self.settings.vae_scale_factor}
-        found = replace(family.dims(transformer, None), **vae)  # the transformer alone does not tell its VAE
+        found = family.dims(transformer, None)
+        found = replace(found, vae_scale_factor=self.settings.vae_scale_factor)  # the transformer does not tell its VAE
         if found != self.settings.backbone:
             raise BackboneMismatchError(self.settings.backbone, found)
-        attentions: list[Any] = list(family.attentions(transformer))
-        originals = {number: attentions[number].processor for number in self.settings.layers}
-        processors = {
-            number: family.processor(number, self.layer(number), self, base) for number, base in originals.items()
-        }
-        for number, processor in processors.items():
-            attentions[number].set_processor(processor)
-        hook = transformer.register_forward_pre_hook(self._check_call, with_kwargs=True)
-        self._attachment = _Attachment(transformer, originals, hook)
+        parts = {number: self.layer(number) for number in self.settings.layers}
+        self._attachment = Attachment(family, transformer, parts, self)
         return self
 
     def detach(self) -> Self:
         """Put the original processor objects back. Does nothing if the adapter is not attached."""
         if self._attachment is not None:
-            attentions: list[Any] = list(FAMILIES[self.settings.family].attentions(self._attachment.transformer))
-            for number, original in self._attachment.originals.items():
-                attentions[number].set_processor(original)
-            self._attachment.hook.remove()
+            self._attachment.undo()
             self._attachment = None
         return self
-
-    def _check_call(self, transformer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Before each forward: the subject must fit the latents, and our processors must still be in place.
-
-        Otherwise diffusers would drop the subject with a line in the log, and the image would lose its product.
-        """
-        subject = (kwargs.get("joint_attention_kwargs") or {}).get("subject")
-        if subject is None:
-            return
-        family = FAMILIES[self.settings.family]
-        attentions: list[Any] = list(family.attentions(transformer))
-        lost = [number for number in self.settings.layers if not family.entered(attentions[number].processor)]
-        if lost:
-            raise RuntimeError(
-                f"the attention processors of layer(s) {lost} were replaced while a Pinco adapter was attached "
-                "(load_ip_adapter and set_attn_processor do that); detach the adapter before, attach it after"
-            )
-        hidden = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
-        if hidden.shape[1] != subject.latent_tokens:
-            rows, columns = subject.grid
-            raise ValueError(
-                f"the subject was encoded for {rows} x {columns} tokens, the latents have {hidden.shape[1]}: "
-                "encode the subject at the size of the image"
-            )
 
     def parameter_groups(self, lr: float, gate_lr_scale: float = 10.0) -> list[dict[str, Any]]:
         """Optimiser groups "projections" and "gates"; the gates learn faster, and are never decayed back to zero."""

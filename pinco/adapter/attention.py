@@ -83,13 +83,15 @@ class _SubjectAttention(torch.autograd.Function):
     """The merge with its own backward pass.
 
     The log-sum-exp that the flash kernels return carries no gradient, so autograd through the merge would silently be
-    wrong. But every probability that Z depends on is one of the two attentions' own, scaled by a row's `w` or `1 - w`, so
-    two calls of the stock backward with shifted arguments do. With `w1 = a + b (1 - w)` and `Ot = (a O1 + b (1 - w) Of) / w1` the stock backward, called with
+    wrong. `P1` and `P2` being the two attentions' probabilities, those over the joined keys are `[(1 - w) P1, w P2]`;
+    the gradients of the scores (`.` is a row's dot product) are
 
-        (w1 dZ; q, k, v, out = Ot, lse = l1)   and   (b w dZ; q, ks, vs, out = Of, lse = l2),
+        dS1 = P1 * (w1 dZ V^T - w1 dZ . Ot)        w1 = a + b (1 - w),  Ot = (a O1 + b (1 - w) Of) / w1
+        dS2 = P2 * (b w dZ V_sub^T - b w dZ . Of)
 
-    it returns the exact gradients: it uses `out` only in `sum(dout * out)`, the softmax's row correction, and `lse`
-    only to make the probabilities again. `da = sum(dZ O1)`, `db = sum(dZ Of)`.
+    A stock backward kernel computes just this from `(dout; q, k, v, out, lse)`: `out` enters only in `dout . out`,
+    `lse` only in P. So it is called twice, with `(w1 dZ; q, k, v, Ot, l1)` and `(b w dZ; q, ks, vs, Of, l2)`. The gates get
+    `da = sum(dZ O1)` and `db = sum(dZ Of)` over the axes along which they were broadcast.
     """
 
     @staticmethod

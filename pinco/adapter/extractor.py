@@ -44,6 +44,8 @@ class ShapeConv(nn.Module):
 class SubjectExtractor(nn.Module):
     """Makes one subject token `F` per latent token from the subject's latents and its shape maps."""
 
+    chosen_maps: Tensor
+
     def __init__(self, config: PincoConfig) -> None:
         super().__init__()
         dims = config.backbone

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,18 +22,17 @@ class Dense:
 
 
 @torch.no_grad()
-def dense(linear: nn.Module) -> Dense:
+def dense(linear: Any) -> Dense:
     """Read a linear layer; a quantised one by sending the unit vectors through it, so that any scheme will do."""
     if type(linear) is nn.Linear:
         weight, bias = linear.weight.detach(), linear.bias
         if bias is None:
             bias = weight.new_zeros(weight.shape[0])
         return Dense(weight.float().cpu(), bias.detach().float().cpu())
-    inputs = linear.in_features
     device = next(linear.parameters()).device
     dtypes = (parameter.dtype for parameter in linear.parameters())
     half = next((dtype for dtype in dtypes if dtype in (torch.float16, torch.bfloat16)), torch.float32)
-    unit = torch.eye(int(inputs), device=device, dtype=half)
+    unit = torch.eye(linear.in_features, device=device, dtype=half)
     offset = linear(torch.zeros_like(unit[:1]))[0].float()
     return Dense((linear(unit).float() - offset).T.contiguous().cpu(), offset.cpu())
 

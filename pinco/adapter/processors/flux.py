@@ -88,9 +88,9 @@ class FluxPincoProcessor:
             query = apply_rotary_emb(query, image_rotary_emb, sequence_dim=1)
             key = apply_rotary_emb(key, image_rotary_emb, sequence_dim=1)
         subject_key, subject_value = self._keys_values(subject, image_rotary_emb)
-        heads_first = (x.transpose(1, 2) for x in (query, key, value, subject_key, subject_value))
+        q, k, v, ks, vs = (x.transpose(1, 2) for x in (query, key, value, subject_key, subject_value))
         a, b = self.settings.weights(self.layer)
-        attended = subject_attention(*heads_first, a, b, subject.keep)
+        attended = subject_attention(q, k, v, ks, vs, a, b, subject.keep)
         return _project_out(attn, attended.transpose(1, 2).flatten(2, 3), encoder_hidden_states)
 
     def _silent(self, subject: Subject) -> bool:
@@ -124,13 +124,12 @@ def keys_values(layer: SubjectLayer, subject: Subject, anchor: Rotary | None) ->
 
 def _joint_projections(attn: Any, hidden_states: Tensor, text_states: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """Normalised Q, K and V over `[text, image]`, `[B, S, H, D]`; diffusers' helper also serves fused projections."""
-    q, k, v, text_q, text_k, text_v = (
-        x.unflatten(-1, (-1, attn.head_dim)) if isinstance(x, Tensor) else None
-        for x in _get_qkv_projections(attn, hidden_states, text_states)
-    )
+    q, k, v, *text = _get_qkv_projections(attn, hidden_states, text_states)
+    q, k, v = (x.unflatten(-1, (-1, attn.head_dim)) for x in (q, k, v))
     q, k = attn.norm_q(q), attn.norm_k(k)
     if attn.added_kv_proj_dim is None:
         return q, k, v
+    text_q, text_k, text_v = (x.unflatten(-1, (-1, attn.head_dim)) for x in text)
     text_q, text_k = attn.norm_added_q(text_q), attn.norm_added_k(text_k)
     return torch.cat((text_q, q), dim=1), torch.cat((text_k, k), dim=1), torch.cat((text_v, v), dim=1)
 
@@ -220,7 +219,7 @@ class FluxFamily:
         if type(base) is not FluxAttnProcessor:
             raise ValueError(
                 f"layer {number} of the backbone has a foreign attention processor ({type(base).__name__}), which "
-                "Pinco would replace. Detach what put it there first (unload_ip_adapter, adapter.detach), then attach Pinco"
+                "Pinco would replace. Take off what put it there (unload_ip_adapter, adapter.detach), then attach Pinco"
             )
         return FluxPincoProcessor(number, layer, settings, base)
 
