@@ -17,7 +17,7 @@ from preprocessing.mask import find_mask
 from preprocessing.matte import decontaminate
 
 CODE_RECIPE = 1
-"""Raise it with every change to this package that changes the pixels of a cutout: cached cutouts are made again then."""
+"""Raise it with every change to this package that changes a cutout: cached cutouts are made again then."""
 
 _MAGIC = b"pinco-cutout-1\n"
 

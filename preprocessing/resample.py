@@ -13,8 +13,8 @@ from preprocessing.arrays import U8
 from preprocessing.cutout import Cutout
 
 RESAMPLE = "pillow-bicubic-extended-1"
-"""The one resample of the product: Pillow's antialiased bicubic (integer arithmetic: the same bytes on every machine) on
-straight colours that are extended past the silhouette: neither overshoot nor a black ground tints the edge."""
+"""The one resample of the product: Pillow's antialiased bicubic (integer arithmetic: the same bytes on every machine)
+on straight colours that are extended past the silhouette: neither overshoot nor a black ground tints the edge."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,114 @@
+"""Raw image and product layer to the finished picture, at delivery size.
+
+The ground comes from the model, the product from its photo. The product is laid over the ground last, so whatever is
+done to the ground (enlarging, colour conversion, shadow) cannot reach the core.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Literal
+
+import cv2
+import numpy as np
+from PIL import Image, ImageCms
+
+from preprocessing.arrays import F32, U8
+from preprocessing.canvas import Layer
+
+Shadow = Literal["none", "contact-1"]
+"""Names of the shadow recipes; the name goes into the generation id, so a change of look takes a new one."""
+
+SRGB_CONVERSION = "lcms2-relative-bpc-8bit"
+"""How colours are converted, both ways: Little CMS, relative colorimetric with black point compensation, 8 bit."""
+
+
+def finish(raw: U8, layer: Layer, *, icc: bytes | None = None, shadow: Shadow = "none") -> U8:
+    """The final picture `[H, W, 3]` at the size of `layer`.
+
+    raw: what the model made, `[h, w, 3]` in sRGB, the same composition at working size.
+    layer: the product at delivery size, in the colours of `icc`.
+    icc: the photo's profile, which the picture keeps: the ground is converted to it. None means sRGB.
+    shadow: "contact-1" darkens the ground under the product; "none" leaves it to the model.
+
+    Where the layer's alpha is 255 the result is the layer's bytes; where it is between, a blend.
+    """
+    height, width = layer.alpha.shape
+    ground = enlarge(raw, (width, height))
+    if icc is not None:
+        ground = convert(ground, None, icc)
+    if shadow == "contact-1":
+        darkness = contact_shadow(layer.alpha)[..., None]
+        ground = np.asarray(np.rint(ground * (1.0 - darkness)), np.uint8)
+    elif shadow != "none":
+        raise ValueError(f"shadow must be none or contact-1, not {shadow!r}")
+    return over(layer, ground)
+
+
+def enlarge(raw: U8, size: tuple[int, int]) -> U8:
+    """`raw` at `size` (width, height), by Pillow's Lanczos: integer arithmetic, the same bytes on every machine."""
+    if (raw.shape[1], raw.shape[0]) == size:
+        return raw
+    return np.asarray(Image.fromarray(raw).resize(size, Image.Resampling.LANCZOS), np.uint8)
+
+
+def over(layer: Layer, ground: U8) -> U8:
+    """The layer on the ground, rounded to nearest; exact where alpha is 0 or 255."""
+    result = ground.copy()
+    core, edge = layer.alpha == 255, (layer.alpha > 0) & (layer.alpha < 255)
+    result[core] = layer.rgb[core]
+    weight = layer.alpha[edge].astype(np.uint32)[:, None]
+    result[edge] = ((layer.rgb[edge] * weight + ground[edge] * (255 - weight) + 127) // 255).astype(np.uint8)
+    return result
+
+
+def convert(pixels: U8, source: bytes | None, target: bytes | None) -> U8:
+    """Pixels `[H, W, 3]` from one RGB profile to another (None = sRGB), by the conversion named `SRGB_CONVERSION`."""
+    if source == target:
+        return pixels
+    converted = ImageCms.profileToProfile(
+        Image.fromarray(pixels),
+        _profile(source),
+        _profile(target),
+        renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+        outputMode="RGB",
+        flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+    )
+    return np.asarray(converted, np.uint8)
+
+
+def layer_to_srgb(layer: Layer, icc: bytes | None) -> Layer:
+    """The layer for a channel that wants sRGB; the core is then identical to this conversion of the photo."""
+    return Layer(np.where(layer.alpha[..., None] > 0, convert(layer.rgb, icc, None), np.uint8(0)), layer.alpha)
+
+
+def contact_shadow(alpha: U8) -> F32:
+    """How much a product standing on the ground darkens it: `[H, W]` in 0..1.
+
+    A dark line where the foot touches, and a wider soft one around it. The foot is, column by column, the lowest part
+    of the product, as far as it comes within a tenth of the product's height of its lowest point: both shoes of a
+    pair stand, a handle in the air does not.
+    """
+    height, width = alpha.shape
+    factor = min(1.0, 512 / max(height, width))  # a shadow has no detail
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    product = np.asarray(cv2.resize(alpha, size, interpolation=cv2.INTER_AREA), np.uint8) >= 128
+    if not product.any():
+        return np.zeros(alpha.shape, np.float32)
+    rows = np.flatnonzero(product.any(axis=1))
+    columns = np.flatnonzero(product.any(axis=0))
+    tall, wide = int(rows[-1] - rows[0] + 1), int(columns[-1] - columns[0] + 1)
+    lowest = np.where(product.any(axis=0), size[1] - 1 - product[::-1].argmax(axis=0), -1)
+    stands = lowest > rows[-1] - max(1.0, 0.1 * tall)
+
+    y = np.arange(size[1])[:, None]
+    unit = float(np.sqrt(tall * wide))
+    foot = (stands & (y <= lowest + 0.02 * unit) & (y > lowest - 0.03 * unit)).astype(np.float32)
+    line = cv2.GaussianBlur(foot, (0, 0), sigmaX=0.02 * unit + 0.5, sigmaY=0.012 * unit + 0.5)
+    pool = cv2.GaussianBlur(foot, (0, 0), sigmaX=0.10 * unit + 0.5, sigmaY=0.04 * unit + 0.5)
+    shadow = 0.45 * line / max(float(line.max()), 1e-6) + 0.25 * pool / max(float(pool.max()), 1e-6)
+    return np.asarray(cv2.resize(shadow, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def _profile(icc: bytes | None) -> ImageCms.ImageCmsProfile:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB") if icc is None else io.BytesIO(icc))
