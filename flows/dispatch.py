@@ -256,8 +256,9 @@ class Dispatch(Generic[Job, Result]):
     def _end_rows(self, batch: Batch[Job], status: Literal["failed", "quarantined"], error: BaseException) -> None:
         attempts = max(batch.attempts, batch.prepare_kills)
         if status == "quarantined":
-            message = f"this row ended {attempts} workers, each time alone; it is set aside until `pinco retry`"
-            refusal = Refusal("quarantined", "WorkerDied", f"{message} (last: {_first_line(error)})", attempts)
+            kills = max(batch.kills, batch.prepare_kills)
+            message = f"this row ended {kills} workers and is set aside until `pinco retry` ({_first_line(error)})"
+            refusal = Refusal("quarantined", "WorkerDied", message, attempts)
         else:
             refusal = Refusal("failed", getattr(error, "code", type(error).__name__), str(error), attempts)
         self._deliver([self._refuse(row, refusal) for row in batch.rows])

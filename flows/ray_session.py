@@ -1,0 +1,89 @@
+"""Ray's start and end on this machine, or the connection to a cluster.
+
+Starting takes seconds (10 to 20 on two busy cores), so it runs beside the reading of the sheet. Ray is started once per
+process; a process that has it running already (a test session, a Prefect worker) keeps it.
+"""
+
+import logging
+import os
+import threading
+from concurrent.futures import Future
+from typing import Any
+
+import psutil
+
+from flows.settings import RaySettings
+
+log = logging.getLogger(__name__)
+
+
+class RaySession:
+    """``RaySession(settings)`` begins to start Ray and returns at once; ``wait()`` blocks until it can be used."""
+
+    def __init__(self, settings: RaySettings) -> None:
+        self._settings = settings
+        self._started: Future[bool] = Future()
+        self._closed = threading.Event()
+        threading.Thread(target=self._live, name="ray-session", daemon=True).start()
+
+    def wait(self) -> None:
+        """Raises what ``ray.init`` raised, for example ConnectionError where no cluster answers."""
+        self._started.result()
+
+    def close(self) -> None:
+        """Leave Ray within ``close_seconds``, if it was started here: a hung raylet must not hold up the night."""
+        try:
+            owned = self._started.result(timeout=60 + self._settings.close_seconds)
+        except Exception:  # it never started, and who needed it has been told by wait()
+            return
+        if owned:
+            self._leave()
+        self._closed.set()
+
+    def _live(self) -> None:
+        """Linux ends Ray's servers together with the very thread that started them, so this one stays until the end."""
+        try:
+            self._started.set_result(_start(self._settings))
+        except BaseException as error:
+            self._started.set_exception(error)
+            return
+        self._closed.wait()
+
+    def _leave(self) -> None:
+        import ray
+
+        servers = psutil.Process().children(recursive=True)
+        leaving = threading.Thread(target=ray.shutdown, daemon=True)
+        leaving.start()
+        leaving.join(self._settings.close_seconds)
+        if leaving.is_alive():
+            log.warning("Ray did not close within %.0f s; ending its processes", self._settings.close_seconds)
+            for process in servers:
+                if process.is_running() and _is_ray(process):
+                    process.kill()
+
+
+def _start(settings: RaySettings) -> bool:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    if ray.is_initialized():
+        return False
+    options: dict[str, Any] = {"address": settings.address, "logging_level": logging.ERROR, "log_to_driver": False}
+    if settings.address == "local":
+        options |= {
+            "include_dashboard": False,
+            "object_store_memory": settings.object_store_mib * 2**20,
+            # Logical CPUs only count actors; a one-core machine must still place one of each kind.
+            "num_cpus": max(os.cpu_count() or 1, settings.preparers + settings.lanes_wanted),
+        }
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    ray.init(**options)
+    return True
+
+
+def _is_ray(process: psutil.Process) -> bool:
+    try:
+        return process.name() in {"raylet", "gcs_server"} or process.name().startswith("ray")
+    except psutil.NoSuchProcess:
+        return False

@@ -1,0 +1,132 @@
+"""Settings of a run: ``pinco.yaml`` < environment (``PINCO_RAY__ADDRESS=...``) < flags.
+
+The same flow runs on a laptop and on a cluster; only what stands here differs.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+
+CONFIG_FILE = "pinco.yaml"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelSettings(_Section):
+    """Which weights make the images, and how. None = what the backbone's own defaults say."""
+
+    # A folder, an s3:// prefix or a hub id; None = the built-in toy with its own adapter, segmenter and classifier.
+    backbone: str | None = None
+    adapter: str | None = None
+    segmenter: str | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    steps: int | None = Field(None, ge=1)
+    guidance: float | None = None
+    true_cfg: float | None = None
+    blending: bool | None = None
+    working_pixels: int | None = Field(None, ge=256)
+
+
+class RaySettings(_Section):
+    """Where the actors live and how many there are."""
+
+    # "local" starts Ray here. A bare ray.init() would attach to whatever cluster was left running on the machine.
+    address: str = "local"
+    # Inference actors; None = one per GPU of this machine, or one without GPUs.
+    generators: int | None = Field(None, ge=1)
+    # GPUs per inference actor; None = 1 where the device is a GPU, else 0 (pinned to CPUs).
+    generator_gpus: float | None = Field(None, ge=0)
+    preparers: int = Field(1, ge=1)
+    # Torch and OpenCV threads of every actor. Bytes made on a CPU depend on it, so it is fixed and recorded per row.
+    threads: int = Field(1, ge=1)
+    # Local object store; canvases wait in it, and a window of them is all that ever waits.
+    object_store_mib: int = Field(512, ge=80)
+    # Rows that share a canvas and are asked of an actor in one call.
+    batch_rows: int = Field(4, ge=1)
+    # Rows prepared or being made per inference actor.
+    window_rows: int = Field(16, ge=1)
+    in_flight: int = Field(2, ge=1)
+    # A batch that takes longer than this is taken for a dead actor.
+    hang_seconds: float = Field(1800, gt=0)
+    close_seconds: float = Field(20, gt=0)
+
+    @property
+    def lanes_wanted(self) -> int:
+        """Inference actors, as far as it can be said without asking for GPUs."""
+        return self.generators or 1
+
+
+class CommitSettings(_Section):
+    """When finished rows become visible: after so many, or so long after the last commit, whichever is first."""
+
+    rows: int = Field(500, ge=1)
+    minutes: float = Field(2.0, gt=0)
+
+
+class FailureSettings(_Section):
+    """A run ends, after a commit, when more than ``share`` of at least ``rows`` finished rows failed."""
+
+    share: float = Field(0.5, gt=0, le=1)
+    rows: int = Field(20, ge=1)
+
+
+class PrefectSettings(_Section):
+    """Whether a local ``pinco run`` goes through Prefect.
+
+    auto: through the server of PREFECT_API_URL, else without one; temporary: a server for this run only (it takes 15 s
+    to start on two cores and leaves nothing to look at afterwards, so it is not the default); off: never.
+    """
+
+    mode: Literal["auto", "temporary", "off"] = "auto"
+    heartbeat_seconds: float = Field(30, ge=1, le=60)
+
+
+class Settings(BaseSettings):
+    """Everything that a run can be told beside its sheet, catalog and store."""
+
+    model_config = SettingsConfigDict(env_prefix="PINCO_", env_nested_delimiter="__", extra="forbid", frozen=True)
+
+    model: ModelSettings = ModelSettings()
+    ray: RaySettings = RaySettings()
+    commit: CommitSettings = CommitSettings()
+    failures: FailureSettings = FailureSettings()
+    prefect: PrefectSettings = PrefectSettings()
+    s3_endpoint: str | None = None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        file = Path(os.environ.get("PINCO_CONFIG", CONFIG_FILE))
+        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, yaml_file=file)
+
+
+def load_settings(**flags: Any) -> Settings:
+    """Settings with flags on top. Keys are dotted with ``__`` (``model__backbone``); a flag that is None was not given.
+
+    Raises:
+        pydantic.ValidationError: naming the section and the field.
+    """
+    nested: dict[str, Any] = {}
+    for name, value in flags.items():
+        if value is None:
+            continue
+        *sections, field = name.split("__")
+        place = nested
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[field] = value
+    return Settings(**nested)
