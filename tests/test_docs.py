@@ -1,0 +1,107 @@
+"""What the guides say is what the code does: columns, settings, queries, links."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+import pytest
+from pydantic import BaseModel
+
+from flows.settings import Settings
+from pinco.catalog.commits import commit
+from pinco.catalog.manifest import SCHEMA, Row
+from pinco.catalog.parts import write_part
+from pinco.catalog.readers import export_manifest
+from pinco.catalog.store import open_store
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+QUERIES = [
+    pytest.param(query, id=f"{page.name}-{number}")
+    for page in PAGES
+    for number, query in enumerate(re.findall(r"```sql\n(.*?)```", page.read_text(), re.DOTALL))
+]
+
+
+def _table(page: str, heading: str) -> list[list[str]]:
+    """The cells of the first table under a heading."""
+    text = (ROOT / page).read_text().split(f"\n{heading}\n", 1)[1]
+    lines = re.search(r"(?:^\|.*\|\n)+", text, re.MULTILINE)
+    assert lines is not None
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[0].splitlines()[2:]]
+
+
+def test_manifest_guide_lists_the_schema() -> None:
+    documented = [
+        (name, kind.removesuffix("?"), kind.endswith("?"))
+        for names, kind, _ in _table("docs/guides/manifest.md", "## Columns")
+        for name in re.findall(r"`(\w+)`", names)
+    ]
+    actual = [(field.name, re.sub(r"<\w+: (\w+)>", r"<\1>", str(field.type)), field.nullable) for field in SCHEMA]
+    assert documented == actual
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the manifest.parquet of a store that holds one image and one failure."""
+    folder = tmp_path_factory.mktemp("exported")
+    asked = dict(
+        run_id="run-1", row=2, sku="A-1", source_uri="a.png", source_sha256="0" * 64, prompt="a mug on a wooden table",
+        channel="web", placement="original", placement_padding=0.08, working_width=128, working_height=128,
+        delivery_width=512, delivery_height=512, variant=0, seed=7, attempts=1, created_at=datetime.now(UTC),
+    )  # fmt: skip
+    made = Row(
+        job_id="1" * 64, generation_id="2" * 64, status="ok", image_uri="images/a.png", image_sha256="3" * 64,
+        recipe="{}", core_identical=True, extension=0.2, seconds=1.5, **asked,
+    )  # fmt: skip
+    failed = Row(
+        job_id="4" * 64, status="failed", error_type="empty_photo", error_message="The file is empty.", **asked
+    )
+    store = open_store(str(folder / "store"))
+    part = write_part(store, "run-1", 1, [made, failed])
+    commit(store, run_id="run-1", batch=1, parts=[part], base=0)
+    assert export_manifest(store, folder / "manifest.parquet") == 2
+    return folder
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_query_in_the_docs_answers(query: str, exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(exported)
+    assert duckdb.sql(query).fetchall()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    lost = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if target.startswith(("http://", "https://")):
+            continue
+        path, _, anchor = target.partition("#")
+        goal = (page.parent / path).resolve() if path else page
+        if not goal.exists() or (anchor and anchor not in _anchors(goal)):
+            lost.append(target)
+    assert lost == []
+
+
+def _anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_readme_lists_every_setting() -> None:
+    documented = {name for names, *_ in _table("README.md", "## Settings") for name in re.findall(r"`([\w.]+)`", names)}
+    assert documented == set(_setting_names(Settings))
+
+
+def _setting_names(model: type[BaseModel], prefix: str = "") -> list[str]:
+    names = []
+    for name, field in model.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            names += _setting_names(section, f"{prefix}{name}.")
+        else:
+            names.append(f"{prefix}{name}")
+    return names
