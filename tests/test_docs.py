@@ -15,15 +15,20 @@ from pinco.catalog.commits import commit
 from pinco.catalog.manifest import SCHEMA, Row
 from pinco.catalog.parts import write_part
 from pinco.catalog.readers import export_manifest
+from pinco.catalog.sheet import COLUMNS, parse_sheet
 from pinco.catalog.store import open_store
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
-QUERIES = [
-    pytest.param(query, id=f"{page.name}-{number}")
-    for page in PAGES
-    for number, query in enumerate(re.findall(r"```sql\n(.*?)```", page.read_text(), re.DOTALL))
-]
+
+
+def _blocks(language: str) -> list[object]:
+    """Every code block of a language, as test parameters."""
+    return [
+        pytest.param(block, id=f"{page.name}-{number}")
+        for page in PAGES
+        for number, block in enumerate(re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL))
+    ]
 
 
 def _table(page: str, heading: str) -> list[list[str]]:
@@ -31,7 +36,7 @@ def _table(page: str, heading: str) -> list[list[str]]:
     text = (ROOT / page).read_text().split(f"\n{heading}\n", 1)[1]
     lines = re.search(r"(?:^\|.*\|\n)+", text, re.MULTILINE)
     assert lines is not None
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[0].splitlines()[2:]]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip("|"))] for line in lines[0].splitlines()[2:]]
 
 
 def test_manifest_guide_lists_the_schema() -> None:
@@ -67,7 +72,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("query", QUERIES)
+@pytest.mark.parametrize("query", _blocks("sql"))
 def test_query_in_the_docs_answers(query: str, exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(exported)
     assert duckdb.sql(query).fetchall()
@@ -89,6 +94,19 @@ def test_links_lead_somewhere(page: Path) -> None:
 def _anchors(page: Path) -> set[str]:
     headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_sheet_guide_lists_the_columns() -> None:
+    documented = [name.strip("`") for name, *_ in _table("docs/guides/sheets.md", "## Columns")]
+    assert set(documented) == {*COLUMNS, "var:NAME"}
+    assert len(documented) == len(set(documented))
+
+
+@pytest.mark.parametrize(
+    "sheet", re.findall(r"```csv\n(.*?)```", (ROOT / "docs/guides/sheets.md").read_text(), re.DOTALL)
+)
+def test_sheet_in_the_guide_can_be_read(sheet: str) -> None:
+    assert parse_sheet(sheet.encode(), "sheet.csv").errors == ()
 
 
 def test_readme_lists_every_setting() -> None:
