@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from preprocessing.arrays import F32, U8, Bits
 from preprocessing.spread import spread
+
+Index: TypeAlias = NDArray[np.int64]
 
 
 def refine(rgb: U8, product: Bits, small: U8) -> U8:
@@ -56,33 +61,37 @@ def soften(alpha: U8, width: float) -> U8:
 def decontaminate(rgb: U8, alpha: U8) -> U8:
     """Give every soft-edge pixel (alpha 1..254) the colour of the nearest product pixel two pixels inside the core.
 
-    The core's own bytes are returned as they are. Products too thin for that take the nearest core pixel.
+    The core's own bytes are returned as they are. Parts too thin for that take the nearest core pixel.
     """
-    edge = (alpha > 0) & (alpha < 255)
     core = alpha == 255
-    if not edge.any() or not core.any():
+    rows, columns = np.nonzero((alpha > 0) & ~core)
+    if len(rows) == 0 or not core.any():
         return rgb
-    deep = cv2.erode(core.astype(np.uint8), np.ones((5, 5), np.uint8), borderType=cv2.BORDER_REPLICATE)
-    # A deep pixel further than this is another part of the product: then the thin part's own core is the better guess.
-    distance, nearest = _nearest(deep > 0)
-    _, nearest_core = _nearest(core)
-    chosen = np.where(distance <= 12.0, nearest, nearest_core)[edge]
+    deep = cv2.erode(core.astype(np.uint8), np.ones((5, 5), np.uint8), borderType=cv2.BORDER_REPLICATE) > 0
     result = rgb.copy()
-    result[edge] = rgb.reshape(-1, 3)[chosen]
+    far = np.ones(len(rows), bool)
+    if deep.any():
+        distance, nearest = _nearest(deep, rows, columns)
+        # Deep pixels further away are of another part of the product: a thin part's own core is the better guess.
+        far = distance > max(12.0, 0.005 * max(alpha.shape))
+        result[rows[~far], columns[~far]] = rgb.reshape(-1, 3)[nearest[~far]]
+    if far.any():
+        _, nearest = _nearest(core, rows[far], columns[far])
+        result[rows[far], columns[far]] = rgb.reshape(-1, 3)[nearest]
     return result
 
 
-def _nearest(where: Bits) -> tuple[F32, np.ndarray]:
-    """Distance to, and flat index of, the nearest true pixel."""
+def _nearest(where: Bits, rows: Index, columns: Index) -> tuple[F32, Index]:
+    """For each of the given pixels, the distance to and the flat index of the nearest true pixel."""
     distance, label = cv2.distanceTransformWithLabels(
         (~where).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
     )
     index = np.zeros(int(label.max()) + 1, np.int64)
     index[label[where]] = np.flatnonzero(where)
-    return np.asarray(distance, np.float32), index[label]
+    return np.asarray(distance[rows, columns], np.float32), index[label[rows, columns]]
 
 
-def _sample(image: F32, at: tuple[np.ndarray, np.ndarray]) -> F32:
+def _sample(image: F32, at: tuple[NDArray[np.float64], NDArray[np.float64]]) -> F32:
     x, y = (axis.astype(np.float32) for axis in at)
     width = 1 << 14  # remap wants a map of at most 32767 columns
     padding = -len(x) % width

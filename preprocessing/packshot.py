@@ -34,8 +34,9 @@ def segment(rgb: U8, iterations: int = 3) -> Silhouette:
         return Silhouette(_without_specks(_grabcut(rgb, _central(rgb.shape[:2]), 2 * iterations)), 0.0)
     likely, strong = max(4.0, 3.0 * backdrop.noise), max(10.0, 6.0 * backdrop.noise)
     different = backdrop.distance > likely
-    ground = _ground(~different, _shadow_like(rgb, backdrop))
-    holes, doubtful = _holes(~ground, backdrop, likely)
+    shadow = _shadow_like(rgb, backdrop)
+    ground = _ground(~different, shadow)
+    holes, doubtful = _holes(~ground, shadow, backdrop, likely)
     ground |= holes
 
     labels = np.where(ground, cv2.GC_PR_BGD, cv2.GC_PR_FGD).astype(np.uint8)
@@ -75,14 +76,14 @@ def _ground(same: Bits, shadow: Bits) -> Bits:
     return np.asarray(grown > 0)
 
 
-def _holes(product: Bits, backdrop: Backdrop, likely: float) -> tuple[Bits, Bits]:
-    """Regions of backdrop colour that the product encloses: those to see through, and those that may as well be print.
+def _holes(product: Bits, shadow: Bits, backdrop: Backdrop, likely: float) -> tuple[Bits, Bits]:
+    """Regions of backdrop colour that the product encloses: those to see through, and those that nobody can tell.
 
-    The hole of a handle is small and has a thin rim; a white label lies deep in the product, the sheen of a white mug
-    takes most of it. Between these and a ring or a frame one photo does not decide: such a region stays product and
-    costs confidence.
+    The hole of a handle is small, mostly rimmed by a thin part, and shows the very backdrop somewhere. A region with
+    print on it is a label. Between the rest (a blank white label, the sheen of a white mug, the middle of a ring) one
+    photo does not decide: such a region stays product and costs confidence.
     """
-    enclosed = product & (backdrop.distance < likely)
+    enclosed = product & ((backdrop.distance < likely) | (shadow & (backdrop.darker < 12.0)))
     count, regions, stats, _ = cv2.connectedComponentsWithStats(enclosed.astype(np.uint8), connectivity=4)
     to_outside = cv2.distanceTransform(product.astype(np.uint8), cv2.DIST_L2, 5)
     area = max(int(product.sum()), 1)
@@ -91,8 +92,14 @@ def _holes(product: Bits, backdrop: Backdrop, likely: float) -> tuple[Bits, Bits
         size = int(stats[region, cv2.CC_STAT_AREA])
         if size < max(6.0, 0.0004 * area):
             continue
-        where = regions == region
-        if size < 0.25 * area and to_outside[where].min() < 0.2 * np.sqrt(area):
+        where = np.asarray(regions == region)
+        outline, _ = cv2.findContours(where.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        if sum(len(part) for part in outline) - max(len(part) for part in outline) > 40:
+            continue  # letters: islands in the region, with outlines of their own
+        rim = where & (cv2.erode(where.astype(np.uint8), _CROSS) == 0)
+        thin = float((to_outside[rim] < 0.12 * np.sqrt(area)).mean())
+        match = float(np.quantile(backdrop.distance[where], 0.25)) < 1.0 + 2.0 * backdrop.noise
+        if size < 0.25 * area and thin > 0.5 and match:
             holes |= where
         else:
             doubtful |= where

@@ -95,8 +95,8 @@ def decide(
         review.append(f"The product may be partly covered: {shrinkage:.0%} of it was not found again.")
     if confidence < rules.review_confidence:
         review.append(
-            f"The product's outline in the photo is uncertain ({confidence:.0%}). A photo on a plain backdrop of another "
-            "colour, or a PNG whose background is transparent, helps."
+            f"The product's outline in the photo is uncertain ({confidence:.0%}). A photo on a plain backdrop of "
+            "another colour, or a PNG whose background is transparent, helps."
         )
     status: Literal["ok", "review", "rejected"] = "rejected" if rejected else "review" if review else "ok"
     return Decision(status, " ".join(rejected + review))
