@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import pyarrow as pa
 
+from pinco.catalog.identity import Recipe
 from pinco.catalog.job import Job
+from preprocessing.canvas import Placement
 
 SCHEMA_VERSION = 1
 VERSION_KEY = b"pinco.manifest.schema_version"
@@ -92,7 +94,8 @@ SCHEMA = pa.schema(
 class Row:
     """One row of the manifest; the fields are the columns of `SCHEMA`, in its order.
 
-    seed: the seed used, which a retry may have changed; the seed asked for stands in `recipe`.
+    seed: the seed used, which a retry may have changed; `recipe` has the one asked for (without a recipe they are the
+    same).
     reason: why the row is `review` or `rejected`, for a person to read.
     error_type: the class of the error, `error_message` its text for a marketer; only where status is failed or
         quarantined.
@@ -186,6 +189,31 @@ class Row:
             "created_at": datetime.now(UTC),
         }
         return cls(**{**asked, **outcome}, run_id=run_id, status=status, attempts=attempts)
+
+    def job(self) -> Job:
+        """The job that this row is the outcome of.
+
+        Raises:
+            ValueError: the row's columns do not make the job that it names.
+        """
+        seed = self.seed if self.recipe is None else Recipe.from_json(self.recipe).ask.seed
+        job = Job(
+            row=self.row,
+            source_uri=self.source_uri,
+            sku=self.sku,
+            source_sha256=self.source_sha256,
+            prompt=self.prompt,
+            negative=self.negative,
+            channel=self.channel,
+            placement=Placement(cast(Any, self.placement), self.placement_scale, self.placement_padding),
+            working_size=(self.working_width, self.working_height),
+            delivery_size=(self.delivery_width, self.delivery_height),
+            variant=self.variant,
+            seed=seed,
+        )
+        if job.job_id != self.job_id:
+            raise ValueError(f"the row of job {self.job_id} does not describe that job")
+        return job
 
     @property
     def settled(self) -> bool:

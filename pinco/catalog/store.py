@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
@@ -120,8 +121,8 @@ def split_uri(uri: str, endpoint: str | None = None) -> tuple[Store, str]:
         return S3Store(f"s3://{bucket}", endpoint=endpoint), key
     from pinco.catalog.stores.local import LocalStore
 
-    folder, _, name = local_path(uri).replace("\\", "/").rpartition("/")
-    return LocalStore(folder or ("/" if local_path(uri).startswith("/") else ".")), name
+    path = Path(local_path(uri)).expanduser().absolute()
+    return LocalStore(path.parent), path.name
 
 
 def uri_scheme(uri: str) -> str:

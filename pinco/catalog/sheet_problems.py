@@ -1,0 +1,103 @@
+"""What is wrong with a sheet or a catalog, said so that its author can mend all of it in one go."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+
+
+@dataclass(frozen=True)
+class SheetProblem:
+    """One problem, or one warning.
+
+    row: 1-based as a spreadsheet shows it (the header is row 1); None where it is about the whole file.
+    column: the column's name as the file spells it. value: the cell's text. suggestion: the way out, where one is
+    known.
+    """
+
+    row: int | None
+    column: str | None
+    value: str | None
+    message: str
+    suggestion: str | None = None
+    file: str | None = None
+
+    def __str__(self) -> str:
+        place = [self.file or "sheet"]
+        place += [f"row {self.row}"] if self.row is not None else []
+        place += [f"column {self.column}"] if self.column else []
+        hint = f" {self.suggestion}" if self.suggestion else ""
+        return f"{', '.join(place)}: {self.message}{hint}"
+
+
+class SheetErrors(Exception):
+    """The sheet cannot be run. `errors` and `warnings` hold everything that was found, in the order of rows."""
+
+    def __init__(self, errors: Iterable[SheetProblem], warnings: Iterable[SheetProblem] = ()) -> None:
+        self.errors = in_order(errors)
+        self.warnings = in_order(warnings)
+        super().__init__("\n".join(str(error) for error in self.errors))
+
+
+@dataclass
+class Problems:
+    """Collects what is found in one file while it is read on."""
+
+    file: str
+    errors: list[SheetProblem] = field(default_factory=list)
+    warnings: list[SheetProblem] = field(default_factory=list)
+
+    def error(
+        self,
+        message: str,
+        *,
+        row: int | None = None,
+        column: str | None = None,
+        value: str | None = None,
+        hint: str = "",
+    ) -> None:
+        self.errors.append(SheetProblem(row, column, value, message, hint or None, self.file))
+
+    def warn(
+        self,
+        message: str,
+        *,
+        row: int | None = None,
+        column: str | None = None,
+        value: str | None = None,
+        hint: str = "",
+    ) -> None:
+        self.warnings.append(SheetProblem(row, column, value, message, hint or None, self.file))
+
+
+def in_order(problems: Iterable[SheetProblem]) -> list[SheetProblem]:
+    """By row, those about the whole file first; each said once."""
+    return sorted(dict.fromkeys(problems), key=lambda problem: problem.row or 0)
+
+
+def problems_json(errors: Sequence[SheetProblem], warnings: Sequence[SheetProblem] = ()) -> str:
+    """The machine's form: `{"valid": bool, "errors": [...], "warnings": [...]}`, each as its fields."""
+    report = {
+        "valid": not errors,
+        "errors": [asdict(problem) for problem in errors],
+        "warnings": [asdict(problem) for problem in warnings],
+    }
+    return json.dumps(report, ensure_ascii=False, indent=2)
+
+
+def did_you_mean(value: str, options: Iterable[str]) -> str:
+    """The question "Did you mean ...?" with the closest option, or "" where none is close."""
+    by_folded = {option.casefold(): option for option in options}
+    close = difflib.get_close_matches(value.casefold(), by_folded, n=1, cutoff=0.6)
+    return f"Did you mean {by_folded[close[0]]!r}?" if close else ""
+
+
+def one_of(options: Iterable[str], most: int = 8) -> str:
+    """The sentence "Possible are a, b, c." for a short list, and its beginning for a long one."""
+    names = sorted(options)
+    if not names:
+        return ""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"Possible are {', '.join(names[:most])}{more}."
