@@ -173,6 +173,10 @@ class PincoAdapter(ModelMixin, ConfigMixin):
         """Whether the adapter sits on a backbone."""
         return self._attachment is not None
 
+    def attached_to(self, transformer: Any) -> bool:
+        """Whether the adapter sits on this very backbone."""
+        return self._attachment is not None and self._attachment.transformer is transformer
+
     def layer(self, number: int) -> SubjectLayer:
         """The adapter's part of one attention layer."""
         layer = self.subject_layers[str(number)]

@@ -90,8 +90,8 @@ class _SubjectAttention(torch.autograd.Function):
         dS2 = P2 * (b w dZ V_sub^T - b w dZ . Of)
 
     A stock backward kernel computes just this from `(dout; q, k, v, out, lse)`: `out` enters only in `dout . out`,
-    `lse` only in P. So it is called twice, with `(w1 dZ; q, k, v, Ot, l1)` and `(b w dZ; q, ks, vs, Of, l2)`. The gates get
-    `da = sum(dZ O1)` and `db = sum(dZ Of)` over the axes along which they were broadcast.
+    `lse` only in P. So it is called twice, with `(w1 dZ; q, k, v, Ot, l1)` and `(b w dZ; q, ks, vs, Of, l2)`. The gates
+    get `da = sum(dZ O1)` and `db = sum(dZ Of)` over the axes along which they were broadcast.
     """
 
     @staticmethod

@@ -24,11 +24,10 @@ class Dense:
 @torch.no_grad()
 def dense(linear: Any) -> Dense:
     """Read a linear layer; a quantised one by sending the unit vectors through it, so that any scheme will do."""
-    if type(linear) is nn.Linear:
-        weight, bias = linear.weight.detach(), linear.bias
-        if bias is None:
-            bias = weight.new_zeros(weight.shape[0])
-        return Dense(weight.float().cpu(), bias.detach().float().cpu())
+    plain = type(linear) is nn.Linear
+    if plain:
+        weight = linear.weight.detach().float().cpu()
+        return Dense(weight, weight.new_zeros(weight.shape[0]) if linear.bias is None else linear.bias.float().cpu())
     device = next(linear.parameters()).device
     dtypes = (parameter.dtype for parameter in linear.parameters())
     half = next((dtype for dtype in dtypes if dtype in (torch.float16, torch.bfloat16)), torch.float32)

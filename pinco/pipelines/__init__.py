@@ -1,0 +1,1 @@
+"""Foreground-conditioned inpainting: thin pipelines over diffusers' own, one file per backbone family."""

@@ -1,0 +1,50 @@
+"""The one latent blender of all families: after each step the product's region becomes the noised product again.
+
+Blended Latent Diffusion (Avrahami et al., arXiv 2206.02779), as the step-end callback that every diffusers pipeline
+takes. It is the baseline of the measurements and an option of the pipelines; it is never on by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor
+
+Renoise = Callable[[Any, int, Tensor, Tensor], Tensor]
+"""`(scheduler, step, clean, noise)` to the clean latents as noisy as the scheduler leaves them after that step."""
+
+
+def renoise_flow(scheduler: Any, step: int, clean: Tensor, noise: Tensor) -> Tensor:
+    """Rectified flow: `(1 - sigma) x0 + sigma eps` at the sigma that follows the step; the last one is zero."""
+    sigma: Tensor = scheduler.sigmas[step + 1].to(clean)
+    return (1 - sigma) * clean + sigma * noise
+
+
+def latent_mask(alpha: Tensor, vae_scale_factor: int) -> Tensor:
+    """A soft mask `[B, 1, h, w]` at latent resolution: the covered share of each latent pixel, from alpha in 0..1."""
+    return F.avg_pool2d(alpha, vae_scale_factor)
+
+
+@dataclass(frozen=True)
+class StepEndBlender:
+    """Goes to a diffusers pipeline as `callback_on_step_end`.
+
+    clean: latents of the product on a neutral (or matching) ground; on black, the edge's latents would pull a dark rim
+        into the image. noise: the noise that generation started from. mask: 1 where the product is. All three are laid
+        out like the pipeline's own latents, packed or not, and broadcast against them.
+    """
+
+    clean: Tensor
+    noise: Tensor
+    mask: Tensor
+    renoise: Renoise = renoise_flow
+
+    def __call__(self, pipe: Any, step: int, timestep: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Blend `tensors["latents"]`, computing in the mask's dtype."""
+        latents = tensors["latents"]
+        known = self.renoise(pipe.scheduler, step, self.clean, self.noise)
+        blended = self.mask * known + (1 - self.mask) * latents.to(self.mask.dtype)
+        return {"latents": blended.to(latents.dtype)}

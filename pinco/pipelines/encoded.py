@@ -1,0 +1,57 @@
+"""A canvas, encoded: what all images of it share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pinco.adapter import Subject
+from preprocessing.canvas import Canvas
+
+
+@dataclass(frozen=True)
+class EncodedCanvas:
+    """Made once per canvas by a pipeline's `encode_canvas`.
+
+    size: width and height in pixels.
+    subject: subject tokens with the keys and values of all layers; `None` for a pipeline without an adapter.
+    clean: latents of the product on its neutral ground, laid out as the pipeline's latents; only for blending.
+    mask: the product's share of each value of `clean`.
+    """
+
+    size: tuple[int, int]
+    subject: Subject | None
+    clean: Tensor
+    mask: Tensor
+
+
+def check_size(canvas: Canvas, multiple: int) -> tuple[int, int]:
+    """Width and height of the canvas.
+
+    Raises `ValueError` if its arrays differ in size, or if a side is no multiple of `multiple`, a token's pixels.
+    """
+    height, width = canvas.alpha.shape
+    shapes = {canvas.image.shape[:2], canvas.alpha.shape, canvas.depth.shape, canvas.sobel.shape}
+    if len(shapes) > 1:
+        raise ValueError(f"the canvas's image and maps differ in size: {sorted(shapes)}")
+    if width % multiple or height % multiple or not width * height:
+        raise ValueError(
+            f"a canvas of {width} x {height} pixels does not fit the backbone: both sides must be multiples of "
+            f"{multiple} (preprocessing.canvas.working_size chooses such a size)"
+        )
+    return width, height
+
+
+def image_tensor(canvas: Canvas) -> Tensor:
+    """The product on its ground as the VAE takes it: `[1, 3, H, W]` float32 in -1..1."""
+    pixels = torch.from_numpy(np.ascontiguousarray(canvas.image)).permute(2, 0, 1)[None]
+    return pixels.float() / 127.5 - 1
+
+
+def map_tensor(canvas: Canvas) -> Tensor:
+    """Mask, depth and Sobel map as the extractor takes them: `[1, 3, H, W]` float32 in 0..1."""
+    maps = np.stack((canvas.alpha, canvas.depth, canvas.sobel))
+    return torch.from_numpy(maps)[None].float() / 255
