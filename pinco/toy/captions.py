@@ -1,0 +1,52 @@
+"""Captions in plain English for the procedural scenes, and the words that they are made of."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+PLACE_PHRASES: dict[str, tuple[str, ...]] = {
+    "wooden table": ("on a wooden table", "on a wooden desk", "on a brown wooden table in a room", "on wood"),
+    "marble": ("on marble", "on a white marble surface", "on a marble counter with grey veins", "on a marble table"),
+    "grass": ("on green grass", "on grass under a blue sky", "on a lawn", "in a meadow with green grass"),
+    "sand": ("on sand", "on a sandy beach", "on the sand of a beach under a clear sky", "in a desert with sand"),
+    "brick wall": ("in front of a brick wall", "by a red brick wall", "against a brick wall", "before a wall of red bricks"),
+    "blue studio": ("in a blue studio", "on a blue studio background", "against a plain blue background", "in a studio with blue light"),
+    "snow": ("in the snow", "on snow with trees", "in a snowy winter forest", "on white snow in winter"),
+    "night city": ("in a city at night", "in a night city with lights", "in front of city lights at night", "in a dark street with colourful lights"),
+}  # fmt: skip
+
+_OPENINGS = ("", "a photo of ", "a product photo of ", "a picture of ")
+_ENDINGS = ("", "", "", ", soft light", ", product photo", ", catalog picture", ", high quality")
+_ARTICLE_AN = re.compile(r"^[aeiou]")
+
+
+def words(text: str) -> list[str]:
+    """Lower-case words of `text`; everything but letters and digits parts them. The tokenizer splits the same way."""
+    return re.findall(r"[a-z0-9]+", text.lower())
+
+
+def caption(rng: np.random.Generator, place: str, kind: str, colour: str) -> str:
+    """One caption for a scene, with the product named (colour and kind, kind alone) or left out, in equal shares.
+
+    Where it is left out, only the place is in the text, so that the model learns to take the product from the subject.
+    """
+    phrase = PLACE_PHRASES[place][rng.integers(len(PLACE_PHRASES[place]))]
+    ending = _ENDINGS[rng.integers(len(_ENDINGS))]
+    style = rng.integers(3)
+    if style == 0:
+        return phrase + ending
+    named = f"{colour} {kind}" if style == 1 else kind
+    article = "an" if _ARTICLE_AN.match(named) else "a"
+    return f"{_OPENINGS[rng.integers(len(_OPENINGS))]}{article} {named} {phrase}{ending}"
+
+
+def vocabulary(kinds: list[str], colours: list[str]) -> list[str]:
+    """Every word a caption can hold, sorted, plus common words of prompts so that ordinary sheets stay in vocabulary."""
+    known = {w for phrases in PLACE_PHRASES.values() for p in phrases for w in words(p)}
+    known |= {w for part in (*_OPENINGS, *_ENDINGS, *kinds, *colours, *PLACE_PHRASES) for w in words(part)}
+    known |= set(
+        words("a an the and with of at in on by to for under over near standing placed product item bright dark")
+    )
+    return sorted(known)

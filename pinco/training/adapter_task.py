@@ -1,0 +1,72 @@
+"""Training of a Pinco adapter on its frozen backbone: the task that the toy and the fine-tune flow share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from pinco.adapter.adapter import PincoAdapter
+from pinco.adapter.subject import Subject
+from pinco.training.dataset import Batch, CachedDataset
+from pinco.training.losses import Noised, add_noise, flow_matching_loss
+from pinco.training.validation import validation_by_region
+
+Predict = Callable[[Noised, Batch, Subject], torch.Tensor]
+
+
+class AdapterTask:
+    """Flow matching with the subject given; only the adapter learns (`pinco.training.loop.Task`).
+
+    Args:
+        adapter: attached to the backbone that `predict` runs.
+        predict: noised batch and encoded subject to the velocity `[B, N, D]`.
+        train: cached samples.
+        held_out: cached samples for validation.
+        subject_weight: a token wholly covered by the product weighs `1 + subject_weight` in the loss.
+        gate_lr_scale: the gates' learning rate over the others'.
+        shift: timestep shift of the backbone's scheduler.
+    """
+
+    def __init__(
+        self,
+        adapter: PincoAdapter,
+        predict: Predict,
+        train: CachedDataset,
+        held_out: CachedDataset,
+        *,
+        subject_weight: float = 4.0,
+        gate_lr_scale: float = 10.0,
+        shift: float = 1.0,
+    ) -> None:
+        if not adapter.attached:
+            raise ValueError("attach the adapter to its backbone before training it")
+        self.adapter = adapter
+        self._predict = predict
+        self._train = train
+        self._held_out = held_out
+        self._subject_weight = subject_weight
+        self._gate_lr_scale = gate_lr_scale
+        self._shift = shift
+
+    def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        names = {id(p): name for name, p in self.adapter.named_parameters()}
+        groups = self.adapter.parameter_groups(learning_rate, self._gate_lr_scale)
+        return [{**group, "params": [(names[id(p)], p) for p in group["params"]]} for group in groups]
+
+    def loss(self, step: int, batch_size: int, generator: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+        batch = self._train.draw(batch_size, generator)
+        noised = add_noise(batch.latents, generator, shift=self._shift)
+        weight = 1 + self._subject_weight * batch.cover
+        return flow_matching_loss(self._velocity(noised, batch), noised, weight), {"gate": self._mean_gate()}
+
+    def _velocity(self, noised: Noised, batch: Batch) -> torch.Tensor:
+        return self._predict(noised, batch, self.adapter.encode(batch.subject_latents, batch.maps))
+
+    def _mean_gate(self) -> float:
+        return float(torch.cat([g.abs().flatten() for g in self.adapter.gates().values()]).mean())
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        return validation_by_region(self._velocity, self._held_out, shift=self._shift)

@@ -1,0 +1,179 @@
+"""The training loop: what to train comes as a task, everything else (resume, EMA, schedule, log) is here once."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from pinco.training.checkpoint import (
+    CheckpointMismatch,
+    load_latest,
+    optimizer_tensors,
+    restore_optimizer,
+    save_checkpoint,
+)
+from pinco.training.config import TrainingConfig
+from pinco.training.ema import Ema
+from pinco.training.parallel import average_gradients, barrier, rank, world_size
+
+
+class Task(Protocol):
+    """What is trained, and on what."""
+
+    def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        """Optimiser groups: `params` (named pairs `(name, parameter)`) and `lr`."""
+        ...
+
+    def loss(self, step: int, batch_size: int, generator: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+        """The loss of one step and what to log beside it. All chance comes from `generator`."""
+        ...
+
+    def validate(self) -> dict[str, float]:
+        """Fixed-seed validation figures of the weights as they are now."""
+        ...
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """How a run ended.
+
+    Attributes:
+        steps: finished steps.
+        seconds: of training in all sessions together, validation included.
+        validation: the last validation figures, of the averaged weights.
+        resumed_from: the step this session began at.
+    """
+
+    steps: int
+    seconds: float
+    validation: dict[str, float]
+    resumed_from: int
+
+
+def step_generator(seed: int, step: int, of_rank: int = 0) -> torch.Generator:
+    """The only source of chance of one step. It depends on nothing that came before, so resume needs no RNG state."""
+    return torch.Generator().manual_seed((seed * 1_000_003 + step + of_rank * 7_919_000_017) & 0x7FFF_FFFF_FFFF_FFFF)
+
+
+def train(task: Task, config: TrainingConfig, folder: Path, *, stop_after: int | None = None) -> TrainingResult:
+    """Train `task` up to `config.steps`, from the newest complete checkpoint in `folder` if there is one.
+
+    A run that was stopped at any moment and started again ends with the same weights, bit for bit, as one that ran
+    through, on the same machine type, thread count and number of ranks. On return the task's parameters hold the
+    averaged weights. Where `torch.distributed` is initialised, every rank calls this with the same task and settings;
+    `config.batch_size` is the sum over the ranks, and each draws its own share.
+
+    Args:
+        task: what to train.
+        config: how.
+        folder: holds `checkpoints/` and `log.jsonl`.
+        stop_after: leave (with a checkpoint) after this step; for sessions of limited time.
+
+    Raises:
+        CheckpointMismatch: the checkpoint there was made with other settings or another number of ranks.
+        ValueError: the batch cannot be shared evenly among the ranks.
+        FloatingPointError: the loss is no longer finite; the newest checkpoint is from before.
+    """
+    if config.batch_size % world_size():
+        raise ValueError(f"a batch of {config.batch_size} cannot be shared evenly among {world_size()} ranks")
+    share, leads = config.batch_size // world_size(), rank() == 0
+    groups = task.parameter_groups(config.learning_rate)
+    named = {name: p for group in groups for name, p in group["params"]}
+    peaks = [group["lr"] for group in groups]
+    optimizer = torch.optim.AdamW(
+        [{**group, "params": [p for _, p in group["params"]]} for group in groups],
+        betas=(0.9, config.beta2), weight_decay=config.weight_decay, fused=True,
+    )  # fmt: skip
+    ema = Ema(named, config.ema_decay)
+    start, spent = _resume(folder, config, named, ema, optimizer)
+    log = _Log(folder / "log.jsonl", start) if leads else None
+    validation: dict[str, float] = {}
+    began, last_log, since_log = time.monotonic(), time.monotonic(), 0
+    end = min(config.steps, stop_after or config.steps)
+    for step in range(start, end):
+        for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+            group["lr"] = peak * config.learning_rate_at(step)
+        device = next(iter(named.values())).device.type
+        with torch.autocast(device, torch.bfloat16, enabled=config.autocast):
+            loss, details = task.loss(step, share, step_generator(config.seed, step, rank()))
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"the loss at step {step} is {loss.item()}; lower the learning rate and resume")
+        loss.backward()
+        average_gradients(named.values())
+        norm = torch.nn.utils.clip_grad_norm_(named.values(), config.max_gradient_norm)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        ema.update(step)
+        done, since_log = step + 1, since_log + 1
+        if log and (done % config.log_every == 0 or done == end):
+            now = time.monotonic()
+            rate = config.batch_size * since_log / (now - last_log)
+            log.write({"step": done, "loss": loss.item(), "gradient_norm": float(norm), "samples_per_second": round(rate, 2),
+                       "seconds": round(spent + now - began, 1), **details})  # fmt: skip
+            last_log, since_log = now, 0
+        if log and (done == end or (config.validate_every and done % config.validate_every == 0)):
+            with ema.applied():
+                validation = task.validate()
+            log.write({"step": done, **{f"validation/{k}": v for k, v in validation.items()}})
+        if leads and (done == end or done % config.checkpoint_every == 0):
+            tensors = {"weights": dict(named), "average": ema.average, "optimizer": optimizer_tensors(optimizer)}
+            state = {**_identity(config), "seconds": spent + time.monotonic() - began, "validation": validation}
+            save_checkpoint(folder / "checkpoints", done, {k: dict(v) for k, v in tensors.items()}, state)
+    barrier()
+    if start >= config.steps and (found := load_latest(folder / "checkpoints")):
+        validation = found[1]["validation"]
+    ema.keep()
+    return TrainingResult(max(start, end), spent + time.monotonic() - began, validation, start)
+
+
+def _identity(config: TrainingConfig) -> dict[str, Any]:
+    """What must be the same for a resume to be exact."""
+    return {"config": config.as_dict(), "ranks": world_size()}
+
+
+def _resume(
+    folder: Path,
+    config: TrainingConfig,
+    named: dict[str, torch.nn.Parameter],
+    ema: Ema,
+    optimizer: torch.optim.Optimizer,
+) -> tuple[int, float]:
+    """Put the newest checkpoint back; returns (finished steps, seconds spent so far)."""
+    found = load_latest(folder / "checkpoints")
+    if found is None:
+        return 0, 0.0
+    tensors, state = found
+    now, then = ({**d["config"], "ranks": d["ranks"]} for d in (_identity(config), state))
+    if now != then:
+        differing = [k for k, v in now.items() if then.get(k) != v]
+        raise CheckpointMismatch(
+            f"{folder} holds a run with another {', '.join(differing)}; resume with the same settings or use a new folder"
+        )
+    if set(tensors["weights"]) != set(named):
+        raise CheckpointMismatch(f"{folder} holds a run of another model; use a new folder")
+    with torch.no_grad():
+        for name, p in named.items():
+            p.copy_(tensors["weights"][name])
+    ema.load(tensors["average"])
+    restore_optimizer(optimizer, tensors["optimizer"])
+    return int(state["step"]), float(state["seconds"])
+
+
+class _Log:
+    """Appends JSON lines; what an interrupted session logged past its last checkpoint is dropped first."""
+
+    def __init__(self, file: Path, start: int) -> None:
+        self._file = file
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lines = file.read_text().splitlines() if file.exists() else []
+        kept = [line for line in lines if json.loads(line)["step"] <= start]
+        file.write_text("".join(line + "\n" for line in kept))
+
+    def write(self, record: dict[str, Any]) -> None:
+        with self._file.open("a") as out:
+            out.write(json.dumps(record) + "\n")
