@@ -97,7 +97,7 @@ def compose(
     layer = resample(cutout, box, working_size)
     window = Window.of(cutout, box, working_size)
     depth = np.zeros(layer.alpha.shape, np.uint8)
-    depth[window.target] = window.pull(cutout.depth)
+    depth[window.target] = window.pull(cutout.depth[window.source])
     depth[layer.alpha == 0] = 0
     edges = np.asarray(np.rint(sobel(layer.rgb, layer.alpha) * 255.0), np.uint8)
     return Canvas(over_neutral(layer.rgb, layer.alpha), layer.alpha, depth, edges)

@@ -10,7 +10,7 @@ from functools import cached_property
 import cv2
 import numpy as np
 
-from preprocessing.arrays import U8
+from preprocessing.arrays import U8, Bits
 from preprocessing.decode import decode
 from preprocessing.depth import DepthEstimator, SilhouetteRelief
 from preprocessing.mask import find_mask
@@ -90,8 +90,12 @@ class Cutout:
     @cached_property
     def bbox(self) -> tuple[int, int, int, int]:
         """(x0, y0, x1, y1) around all pixels with alpha at least 128; half open."""
-        x, y, width, height = cv2.boundingRect((self.alpha >= 128).astype(np.uint8))
-        return x, y, x + width, y + height
+        return _bounds(self.alpha >= 128)
+
+    @cached_property
+    def extent(self) -> tuple[int, int, int, int]:
+        """(x0, y0, x1, y1) around all pixels with any alpha: the bounding box and what is faint around it."""
+        return _bounds(self.alpha > 0)
 
 
 def make_cutout(data: bytes, recipe: CutoutRecipe | None = None, *, depth: DepthEstimator | None = None) -> Cutout:
@@ -151,6 +155,11 @@ def cutout_from_bytes(data: bytes) -> Cutout:
         confidence=header["confidence"],
         source_sha256=header["source_sha256"],
     )
+
+
+def _bounds(where: Bits) -> tuple[int, int, int, int]:
+    x, y, width, height = cv2.boundingRect(where.astype(np.uint8))
+    return x, y, x + width, y + height
 
 
 def _png(pixels: U8) -> bytes:

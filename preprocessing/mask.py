@@ -39,7 +39,7 @@ def find_mask(photo: Photo, *, soft_edge: float = 2.0, side: int = 512) -> Mask:
         alpha = soften(photo.alpha, soft_edge) if binary else photo.alpha
         return Mask(alpha, 1.0 if (alpha == 255).any() else 0.5, "alpha")
 
-    height, width = photo.alpha.shape if photo.alpha is not None else photo.rgb.shape[:2]
+    height, width = photo.rgb.shape[:2]
     factor = min(1.0, side / max(height, width))
     reduced = (max(1, round(width * factor)), max(1, round(height * factor)))
     small = np.asarray(cv2.resize(photo.rgb, reduced, interpolation=cv2.INTER_AREA), np.uint8)

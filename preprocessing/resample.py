@@ -47,9 +47,9 @@ def resample(cutout: Cutout, box: Box, size: tuple[int, int]) -> Layer:
     window = Window.of(cutout, box, size)
     rgb = np.zeros((size[1], size[0], 3), np.uint8)
     alpha = np.zeros((size[1], size[0]), np.uint8)
-    alpha[window.target] = window.pull(cutout.alpha)
-    source = cutout.rgb if window.exact else _extended(cutout.rgb, cutout.alpha, window)
-    rgb[window.target] = window.pull(source)
+    cover, colours = cutout.alpha[window.source], cutout.rgb[window.source]
+    alpha[window.target] = window.pull(cover)
+    rgb[window.target] = window.pull(colours if window.exact else _extended(colours, cover, window.reach))
     rgb[alpha == 0] = 0
     return Layer(rgb, alpha)
 
@@ -66,8 +66,9 @@ class Window:
 
     @classmethod
     def of(cls, cutout: Cutout, box: Box, size: tuple[int, int]) -> Window:
-        horizontal = _axis(cutout.bbox[0], cutout.bbox[2], cutout.size[0], box.x, box.width, size[0])
-        vertical = _axis(cutout.bbox[1], cutout.bbox[3], cutout.size[1], box.y, box.height, size[1])
+        bbox, extent, photo = cutout.bbox, cutout.extent, cutout.size
+        horizontal = _axis(bbox[::2], extent[::2], photo[0], box.x, box.width, size[0])
+        vertical = _axis(bbox[1::2], extent[1::2], photo[1], box.y, box.height, size[1])
         reach = max(horizontal.reach, vertical.reach)
         return cls(
             source=(vertical.source, horizontal.source),
@@ -77,9 +78,8 @@ class Window:
             exact=horizontal.exact and vertical.exact,
         )
 
-    def pull(self, image: U8) -> U8:
-        """`image` (photo-sized) at the target's pixels."""
-        crop = image[self.source]
+    def pull(self, crop: U8) -> U8:
+        """`crop` (an image at `source`) at the target's pixels."""
         rows, columns = self.target
         if self.exact:
             x, y = round(self.span[0]) - self.reach, round(self.span[1]) - self.reach
@@ -100,11 +100,15 @@ class _Axis:
     exact: bool
 
 
-def _axis(start: int, stop: int, photo: int, offset: float, length: float, canvas: int) -> _Axis:
-    """One dimension of the window: product start..stop of a photo lands at offset..offset + length of a canvas."""
+def _axis(
+    bbox: tuple[int, int], extent: tuple[int, int], photo: int, offset: float, length: float, canvas: int
+) -> _Axis:
+    """One dimension of the window: the product's `bbox` of a photo lands at offset..offset + length of a canvas, and
+    what is faint around it, up to `extent`, comes along."""
+    start, stop = bbox
     scale = length / (stop - start)
-    skirt = math.ceil(3 * max(1.0, 1.0 / scale)) + 8  # the soft edge, and the bicubic kernel's support around it
-    first, last = max(0, start - skirt), min(photo, stop + skirt)
+    skirt = math.ceil(3 * max(1.0, 1.0 / scale)) + 2  # what the bicubic kernel blurs past the extent
+    first, last = max(0, extent[0] - skirt), min(photo, extent[1] + skirt)
     slack = 1e-6
     lo = max(0, math.floor(offset + (first - start) * scale + slack))
     hi = min(canvas, math.ceil(offset + (last - start) * scale - slack))
@@ -119,15 +123,23 @@ def _axis(start: int, stop: int, photo: int, offset: float, length: float, canva
     )
 
 
-def _extended(rgb: U8, alpha: U8, window: Window) -> U8:
-    """Foreground colours carried outwards over transparent pixels, as far as the resample looks."""
-    radius = 2 * window.reach + 1
-    result = rgb.copy()
-    crop, cover = rgb[window.source], alpha[window.source]
-    weight = cover.astype(np.float32)
-    total = cv2.blur(weight, (radius, radius), borderType=cv2.BORDER_REPLICATE)
-    colour = cv2.blur(crop * weight[..., None], (radius, radius), borderType=cv2.BORDER_REPLICATE)
-    filled = colour / np.maximum(total, 1e-3)[..., None]
-    bare = cover < 16  # colours under almost transparent pixels are rounding noise
-    result[window.source][bare] = np.clip(np.rint(filled[bare]), 0, 255).astype(np.uint8)
-    return result
+def _extended(rgb: U8, alpha: U8, reach: int) -> U8:
+    """Foreground colours carried outwards over transparent pixels, as far as the resample looks.
+
+    Whole numbers throughout (in float64, where their sums are exact), in blocks of `reach` pixels: the pixels of the
+    core that the resample mixes with these are the same on every machine.
+    """
+    solid = alpha >= 16  # colours under almost transparent pixels are rounding noise
+    kept = np.where(solid[..., None], rgb, np.uint8(0))
+    colour = np.asarray(Image.fromarray(kept).reduce(reach), np.float64)
+    weight = np.asarray(Image.fromarray(solid.astype(np.uint8) * 255).reduce(reach), np.float64)
+    blocks = np.zeros(colour.shape, np.uint8)
+    empty = np.ones(weight.shape, bool)
+    for size in (1, 3, 9, 27):
+        total = cv2.boxFilter(weight, -1, (size, size), normalize=False, borderType=cv2.BORDER_CONSTANT)
+        summed = cv2.boxFilter(colour, -1, (size, size), normalize=False, borderType=cv2.BORDER_CONSTANT)
+        found = empty & (total > 0)
+        blocks[found] = np.minimum(np.rint(255.0 * summed[found] / total[found][:, None]), 255.0).astype(np.uint8)
+        empty &= ~found
+    grown = blocks.repeat(reach, axis=0).repeat(reach, axis=1)[: rgb.shape[0], : rgb.shape[1]]
+    return np.where(solid[..., None], rgb, grown)

@@ -105,8 +105,8 @@ def contact_shadow(alpha: U8) -> F32:
     unit = float(np.sqrt(tall * wide))
     foot = (stands & (y <= lowest + 0.02 * unit) & (y > lowest - 0.03 * unit)).astype(np.float32)
     line = cv2.GaussianBlur(foot, (0, 0), sigmaX=0.02 * unit + 0.5, sigmaY=0.012 * unit + 0.5)
-    pool = cv2.GaussianBlur(foot, (0, 0), sigmaX=0.10 * unit + 0.5, sigmaY=0.04 * unit + 0.5)
-    shadow = 0.45 * line / max(float(line.max()), 1e-6) + 0.25 * pool / max(float(pool.max()), 1e-6)
+    pool = cv2.GaussianBlur(foot, (0, 0), sigmaX=0.12 * unit + 0.5, sigmaY=0.06 * unit + 0.5)
+    shadow = 0.4 * line / max(float(line.max()), 1e-6) + 0.35 * pool / max(float(pool.max()), 1e-6)
     return np.asarray(cv2.resize(shadow, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
