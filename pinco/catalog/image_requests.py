@@ -63,7 +63,7 @@ def resolve_rows(
     requests: list[ImageRequest] = []
     for row in sheet.rows:
         before = len(problems.errors)
-        found = finder.find(row, problems)
+        found = finder.find(row, problems) if row.sku else None
         channel = _channel(row, settings, problems)
         prompts = _prompts(row, found[0] if found else None, settings, problems)
         if found is None or channel is None or len(problems.errors) > before:
@@ -130,7 +130,9 @@ def _prompts(row: SheetRow, photo: CatalogPhoto | None, settings: SheetSettings,
         except TemplateError as error:
             problems.error(str(error), row=row.row, column="prompt", value=row.prompt)
             return []
-    text = row.template or ""
+    text = row.template
+    if text is None:
+        return []
     source = settings.templates.get(text, text)
     if text not in settings.templates and not is_template(text):
         hint = did_you_mean(text, settings.templates) or one_of(settings.templates)

@@ -52,7 +52,8 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
 class SheetRow:
     """One row, every cell understood by itself; None = the cell is empty and a default holds.
 
-    Exactly one of `prompt` and `template` is set. size: "source" is the photo's own.
+    A cell that is wrong counts as empty here (it is among the sheet's errors, so that nothing is run), and the rest of
+    its row is checked on. size: "source" is the photo's own.
     """
 
     row: int
@@ -73,9 +74,9 @@ class SheetRow:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A sheet that could be read. `errors` are the cells that could not: their rows are not in `rows`.
+    """A sheet that could be read. `errors` are about single columns and cells.
 
-    They are kept instead of raised so that a plan can say what else is wrong in the same breath.
+    They are kept instead of raised so that a check or a plan can say what else is wrong in the same breath; both raise.
     """
 
     path: str
@@ -112,8 +113,8 @@ def parse_sheet(data: bytes, path: str) -> Sheet:
         problems.error("the sheet has no rows", hint="Write one row per product and prompt under the header.")
     if not names or "sku" not in names or not table.rows or not names & {"prompt", "template"}:
         raise SheetErrors(problems.errors, problems.warnings)
-    rows = [row for row in (_row(line, problems) for line in table.rows) if row is not None]
-    return Sheet(path, tuple(rows), tuple(problems.errors), tuple(problems.warnings))
+    rows = tuple(_row(line, problems) for line in table.rows)
+    return Sheet(path, rows, tuple(problems.errors), tuple(problems.warnings))
 
 
 def _named(table: Table, problems: Problems) -> Table:
@@ -130,6 +131,7 @@ def _named(table: Table, problems: Problems) -> Table:
                     "a variable's name has letters, digits and _ only",
                     row=1,
                     column=column,
+                    value=column,
                     hint=f"Call it var:{plain}.",
                 )
                 continue
@@ -141,7 +143,7 @@ def _named(table: Table, problems: Problems) -> Table:
                 did_you_mean(folded, COLUMNS)
                 or f"A variable for templates is called var:{column}. {one_of(COLUMNS, 12)}"
             )
-            problems.error("this column is not known", row=1, column=column, hint=hint)
+            problems.error("this column is not known", row=1, column=column, value=column, hint=hint)
     rows = [
         TableRow(row.number, {renamed[name]: row.cells[name] for name in row.cells if name in renamed})
         for row in table.rows
@@ -149,8 +151,7 @@ def _named(table: Table, problems: Problems) -> Table:
     return Table(tuple(renamed.values()), tuple(rows))
 
 
-def _row(line: TableRow, problems: Problems) -> SheetRow | None:
-    before = len(problems.errors)
+def _row(line: TableRow, problems: Problems) -> SheetRow:
     # Composed and decomposed accents look alike: they must not make two prompts.
     texts = {column: unicodedata.normalize("NFC", text) for column, text in line.cells.items()}
     values: dict[str, Any] = {}
@@ -166,7 +167,7 @@ def _row(line: TableRow, problems: Problems) -> SheetRow | None:
         if column in texts:
             values[column] = understand(column, parse)
     variables = {
-        column.removeprefix(VARIABLE): understand(column, cells.parse_choices)
+        column.removeprefix(VARIABLE): understand(column, cells.parse_choices) or ("",)
         for column in texts
         if column.startswith(VARIABLE)
     }
@@ -182,11 +183,9 @@ def _row(line: TableRow, problems: Problems) -> SheetRow | None:
         )
     if "prompt" not in texts and "template" not in texts:
         problems.error("there is neither a prompt nor a template", row=line.number, column="prompt", hint="Write one.")
-    if len(problems.errors) > before:
-        return None
     return SheetRow(
         row=line.number,
-        sku=texts["sku"],
+        sku=texts.get("sku", ""),
         image=texts.get("image"),
         prompt=texts.get("prompt"),
         template=texts.get("template"),
@@ -194,9 +193,9 @@ def _row(line: TableRow, problems: Problems) -> SheetRow | None:
         negative=texts.get("negative"),
         channel=texts.get("channel"),
         size=values.get("size"),
-        n=values.get("n", 1),
+        n=values.get("n") or 1,
         seed=values.get("seed"),
         placement=values.get("placement"),
         scale=values.get("scale"),
-        expand=values.get("expand", "cross"),
+        expand=values.get("expand") or "cross",
     )

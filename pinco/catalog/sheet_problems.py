@@ -28,7 +28,7 @@ class SheetProblem:
         place = [self.file or "sheet"]
         place += [f"row {self.row}"] if self.row is not None else []
         place += [f"column {self.column}"] if self.column else []
-        hint = f" {self.suggestion}" if self.suggestion else ""
+        hint = f". {self.suggestion}" if self.suggestion else ""
         return f"{', '.join(place)}: {self.message}{hint}"
 
 
