@@ -20,10 +20,10 @@ env: ## Make .venv from the lock and install the project into it
 	@cmp -s requirements.lock $(VENV)/installed.lock || { \
 		echo "Installing requirements.lock into $(VENV) (a few minutes the first time)"; \
 		$(PYTHON) -m venv $(VENV) && \
-		$(BIN)/python -m pip install --quiet --requirement requirements.lock && \
+		$(BIN)/python -m pip install -qq --requirement requirements.lock && \
 		rm -f $(VENV)/installed.toml && cp requirements.lock $(VENV)/installed.lock; }
 	@cmp -s pyproject.toml $(VENV)/installed.toml || { \
-		$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable . && \
+		$(BIN)/python -m pip install -qq --no-deps --no-build-isolation --editable . && \
 		cp pyproject.toml $(VENV)/installed.toml; }
 
 demo: env ## Make a small catalog with the built-in model and show where it is (ARGS="--products 8")
