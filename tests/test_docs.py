@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import get_type_hints
 
 import duckdb
 import pytest
 from pydantic import BaseModel
 
-from flows.settings import Settings
+from flows.settings import Settings, load_settings
+from pinco.catalog.channels import read_channels
 from pinco.catalog.commits import commit
 from pinco.catalog.manifest import SCHEMA, Row
 from pinco.catalog.parts import write_part
 from pinco.catalog.readers import export_manifest
 from pinco.catalog.sheet import COLUMNS, parse_sheet
 from pinco.catalog.store import open_store
+from pinco.catalog.template import PromptTemplate
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -109,17 +113,29 @@ def test_sheet_in_the_guide_can_be_read(sheet: str) -> None:
     assert parse_sheet(sheet.encode(), "sheet.csv").errors == ()
 
 
+@pytest.mark.parametrize("config", _blocks("yaml"))
+def test_settings_in_the_docs_are_valid(config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pinco.yaml").write_text(config)
+    monkeypatch.chdir(tmp_path)
+    settings = load_settings()
+    assert read_channels(settings.channels)
+    assert [PromptTemplate(text) for text in settings.templates.values()]
+
+
 def test_readme_lists_every_setting() -> None:
     documented = {name for names, *_ in _table("README.md", "## Settings") for name in re.findall(r"`([\w.]+)`", names)}
     assert documented == set(_setting_names(Settings))
 
 
-def _setting_names(model: type[BaseModel], prefix: str = "") -> list[str]:
-    names = []
-    for name, field in model.model_fields.items():
-        section = field.annotation
-        if isinstance(section, type) and issubclass(section, BaseModel):
-            names += _setting_names(section, f"{prefix}{name}.")
+def _setting_names(model: type, prefix: str = "") -> list[str]:
+    """Dotted names of all settings, sections resolved."""
+    kinds = get_type_hints(model)
+    names = [field.name for field in fields(model)] if is_dataclass(model) else list(model.model_fields)
+    found = []
+    for name in names:
+        section = kinds[name]
+        if isinstance(section, type) and (is_dataclass(section) or issubclass(section, BaseModel)):
+            found += _setting_names(section, f"{prefix}{name}.")
         else:
-            names.append(f"{prefix}{name}")
-    return names
+            found.append(f"{prefix}{name}")
+    return found
