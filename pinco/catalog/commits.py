@@ -24,7 +24,7 @@ from typing import Any
 import pyarrow as pa
 
 from pinco.catalog.canonical import canonical_json
-from pinco.catalog.manifest import DONE, SCHEMA_VERSION, is_settled
+from pinco.catalog.manifest import DONE, SCHEMA_VERSION, is_settled, take_rows
 from pinco.catalog.parts import Part, read_part, write_table
 from pinco.catalog.store import ObjectNotFoundError, Store, StoreError
 
@@ -193,7 +193,7 @@ class CommitLog:
         rows: list[list[int]] = [[] for _ in tables]
         for number, index in chosen.values():
             rows[number].append(index)
-        return [table.take(sorted(chosen_rows)) for table, chosen_rows in zip(tables, rows, strict=True)]
+        return [take_rows(table, sorted(chosen_rows)) for table, chosen_rows in zip(tables, rows, strict=True)]
 
     def _append(self, data: bytes) -> None:
         key = commit_key(self.head + 1)

@@ -72,7 +72,7 @@ SCHEMA = pa.schema(
         _column("core_identical", pa.bool_()),
         _column("extension", pa.float64()),
         _column("shrinkage", pa.float64()),
-        _column("not_scored", pa.list_(pa.string())),
+        _column("not_scored", pa.list_(pa.field("element", pa.string()))),
         _column("mask_method", pa.string()),
         _column("mask_confidence", pa.float64()),
         # what made it
@@ -238,6 +238,11 @@ def to_table(rows: Iterable[Row]) -> pa.Table:
 def to_rows(table: pa.Table) -> list[Row]:
     """The inverse of `to_table`, for tables that `conform` has seen."""
     return [Row(**{**row, "not_scored": tuple(row["not_scored"] or ())}) for row in table.to_pylist()]
+
+
+def take_rows(table: pa.Table, indices: Sequence[int]) -> pa.Table:
+    """The rows at these positions; none for none (which Arrow cannot tell from a list of nothing in particular)."""
+    return table.take(pa.array(indices, pa.int64()))
 
 
 def conform(table: pa.Table, columns: Sequence[str] | None = None) -> pa.Table:

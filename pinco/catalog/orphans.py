@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from pinco.catalog.commits import Commit, CommitLog
 from pinco.catalog.images import IMAGES, key_of_image
-from pinco.catalog.manifest import DONE
+from pinco.catalog.manifest import DONE, take_rows
 from pinco.catalog.parts import PARTS, DamagedPartError, find_part, read_part, write_table
 from pinco.catalog.store import Store, StoreError
 
@@ -38,7 +38,7 @@ def adopt_orphans(log: CommitLog, run_id: str) -> Commit | None:
             _, table = find_part(log.store, info.key)
         except DamagedPartError:  # it was never visible, and is collected after the grace period
             continue
-        adopted = table.take(_adoptable(log, table))
+        adopted = take_rows(table, _adoptable(log, table))
         if adopted.num_rows:
             tables.append(adopted)
     if not tables:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pinco.catalog.commits import Commit, read_commits
-from pinco.catalog.manifest import SCHEMA, Row, to_rows
+from pinco.catalog.manifest import SCHEMA, Row, take_rows, to_rows
 from pinco.catalog.parts import Part, read_part
 from pinco.catalog.store import Store
 
@@ -41,7 +41,7 @@ def read_manifest(store: Store, *, run_id: str | None = None, columns: Sequence[
         jobs = table.column("job_id").to_pylist()
         fresh = [index for index, job in enumerate(jobs) if job not in seen]
         seen.update(jobs)
-        kept.append(table if len(fresh) == len(jobs) else table.take(fresh))
+        kept.append(table if len(fresh) == len(jobs) else take_rows(table, fresh))
     schema = pa.schema([SCHEMA.field(name) for name in needed], metadata=SCHEMA.metadata)
     visible = pa.concat_tables(reversed(kept)) if kept else schema.empty_table()
     if run_id is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import uuid
@@ -75,7 +76,8 @@ class LocalStore:
                 ) from error
             raise StoreError(f"{path} cannot be written: {_reason(error)}") from error
         finally:
-            staged.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # what happened is said already; sweeping removes it later
+                staged.unlink(missing_ok=True)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         start = self._root / prefix.rpartition("/")[0]
