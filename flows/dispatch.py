@@ -30,12 +30,12 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why rows end without an image."""
+    """Why a row ends without an image: ``error`` is the actor's own exception, or what Ray said of its death."""
 
     status: Literal["failed", "quarantined"]
-    error_type: str
-    message: str
+    error: BaseException
     attempts: int
+    kills: int = 0
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class Dispatch(Generic[Job, Result]):
                 break
             lane, batch = task
             seat = min(self._preparers, key=lambda seat: len(seat.calls))
-            status, canvas = seat.actor.prepare.remote(batch.rows)
+            status, canvas = seat.actor.prepare.options(num_returns=2).remote(batch.rows)
             seat.push(_Call(status, lane, batch, canvas))
         for lane, generator in enumerate(self._generators):
             if generator is None or generator.loading is not None:
@@ -254,13 +254,8 @@ class Dispatch(Generic[Job, Result]):
         self._end_rows(batch, "failed", error)
 
     def _end_rows(self, batch: Batch[Job], status: Literal["failed", "quarantined"], error: BaseException) -> None:
-        attempts = max(batch.attempts, batch.prepare_kills)
-        if status == "quarantined":
-            kills = max(batch.kills, batch.prepare_kills)
-            message = f"this row ended {kills} workers and is set aside until `pinco retry` ({_first_line(error)})"
-            refusal = Refusal("quarantined", "WorkerDied", message, attempts)
-        else:
-            refusal = Refusal("failed", getattr(error, "code", type(error).__name__), str(error), attempts)
+        attempts, kills = max(batch.attempts, batch.prepare_kills), max(batch.kills, batch.prepare_kills)
+        refusal = Refusal(status, error, attempts, kills)
         self._deliver([self._refuse(row, refusal) for row in batch.rows])
 
 

@@ -12,6 +12,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
+from pinco.catalog.quality import QualityRules
+
 CONFIG_FILE = "pinco.yaml"
 
 
@@ -89,6 +91,22 @@ class PrefectSettings(_Section):
     heartbeat_seconds: float = Field(30, ge=1, le=60)
 
 
+class SheetDefaults(_Section):
+    """What holds where a row of the sheet says nothing."""
+
+    channel: str = "square"
+    negative: str | None = None
+    placement: Literal["original", "centre", "bottom"] = "original"
+    scale: float | None = Field(None, gt=0, le=1)
+    padding: float = Field(0.08, ge=0, lt=0.5)
+
+
+class FinishSettings(_Section):
+    """What is done to the ground under the product. "none" leaves the shadow to the model."""
+
+    shadow: Literal["none", "contact-1"] = "none"
+
+
 class Settings(BaseSettings):
     """Everything that a run can be told beside its sheet, catalog and store."""
 
@@ -99,6 +117,12 @@ class Settings(BaseSettings):
     commit: CommitSettings = CommitSettings()
     failures: FailureSettings = FailureSettings()
     prefect: PrefectSettings = PrefectSettings()
+    sheet: SheetDefaults = SheetDefaults()
+    # Presets {name: {size, format, quality, profile}} and texts {name: template} that sheets name.
+    channels: dict[str, dict[str, Any]] = {}
+    templates: dict[str, str] = {}
+    finish: FinishSettings = FinishSettings()
+    quality: QualityRules = QualityRules()
     s3_endpoint: str | None = None
 
     @classmethod

@@ -1,0 +1,28 @@
+"""The ``pinco`` command. Every command imports what it needs when it runs, so that ``--help`` and planning are quick."""
+
+from __future__ import annotations
+
+import typer
+
+from flows.commands import demo, manifest, plan, replay, retry, run, toy, validate
+
+app = typer.Typer(
+    name="pinco",
+    help="Catalog images from product photos and a prompt sheet, with the product itself untouched.",
+    epilog="Settings come from pinco.yaml, then PINCO_... variables, then flags. A first look: pinco demo",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("demo")(demo.demo)
+app.command("validate")(validate.validate)
+app.command("plan")(plan.plan)
+app.command("run")(run.run)
+app.add_typer(manifest.app, name="manifest")
+app.command("replay")(replay.replay)
+app.command("retry")(retry.retry)
+app.add_typer(toy.app, name="toy")
+
+
+if __name__ == "__main__":
+    app()

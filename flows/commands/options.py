@@ -1,0 +1,41 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+SheetArgument = Annotated[str, typer.Argument(metavar="SHEET", help="Prompt sheet (CSV): a path or an s3:// address.")]
+StoreArgument = Annotated[str, typer.Argument(metavar="STORE", help="Folder or s3://bucket/prefix.")]
+CatalogOption = Annotated[
+    str,
+    typer.Option(
+        "--catalog", "-c", metavar="C", help="Product photos: a folder, an s3:// prefix, or a CSV or Parquet table."
+    ),
+]
+StoreOption = Annotated[
+    str,
+    typer.Option("--store", "-s", metavar="URI", help="Where images and manifest go: a folder or s3://bucket/prefix."),
+]
+EndpointOption = Annotated[
+    str | None,
+    typer.Option("--s3-endpoint", metavar="URL", help="An S3-compatible server, if not the AWS variables' one."),
+]
+BackboneOption = Annotated[
+    str | None,
+    typer.Option("--backbone", metavar="PATH", help="Folder of a Flux backbone. Default: the built-in toy."),
+]
+AdapterOption = Annotated[
+    str | None,
+    typer.Option("--adapter", metavar="PATH", help="Folder of a Pinco adapter for that backbone."),
+]
+LimitOption = Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="Make at most N images now.")]
+OnlyOption = Annotated[
+    list[str] | None, typer.Option("--only", metavar="SKU", help="Only this product; can be given several times.")
+]
+RedoOption = Annotated[
+    bool, typer.Option("--redo", help="Make again what is there already, for example with a new adapter.")
+]
+OutFolder = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write to.")]

@@ -1,0 +1,47 @@
+"""``pinco run``."""
+
+from __future__ import annotations
+
+import typer
+
+from flows.commands.errors import exit_code, explained
+from flows.commands.options import (
+    AdapterOption,
+    BackboneOption,
+    CatalogOption,
+    EndpointOption,
+    LimitOption,
+    OnlyOption,
+    RedoOption,
+    SheetArgument,
+    StoreOption,
+)
+
+
+def run(
+    sheet: SheetArgument,
+    catalog: CatalogOption,
+    store: StoreOption,
+    backbone: BackboneOption = None,
+    adapter: AdapterOption = None,
+    limit: LimitOption = None,
+    only: OnlyOption = None,
+    redo: RedoOption = False,
+    s3_endpoint: EndpointOption = None,
+) -> None:
+    """Make what the sheet asks for and the store does not have.
+
+    Safe to stop (Ctrl-C commits what is finished), to run again, and to run twice at once.
+    Exit code 0: the run came to its end (rows that failed are in the manifest); 2: the sheet has mistakes;
+    3: too many rows failed or no worker could be started; 130: it was interrupted.
+    """
+    from flows.commands.show import print_summary
+    from flows.launch import launch
+    from flows.planning import CatalogRequest
+    from flows.settings import load_settings
+
+    with explained():
+        settings = load_settings(s3_endpoint=s3_endpoint, model__backbone=backbone, model__adapter=adapter)
+        summary = launch(CatalogRequest(sheet, catalog, store, tuple(only or ()), limit, redo), settings)
+    print_summary(summary)
+    raise typer.Exit(exit_code(summary.error))

@@ -1,0 +1,43 @@
+"""What commands print about a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+
+from flows.progress import describe
+
+if TYPE_CHECKING:
+    from flows.run import RunSummary
+
+
+def terminal() -> Console:
+    """Where progress goes: standard error, so that standard output stays for results."""
+    return Console(stderr=True)
+
+
+def print_summary(summary: RunSummary) -> None:
+    """One run in a few lines."""
+    if summary.adopted:
+        typer.echo(f"{summary.adopted} images of an earlier run that broke off were taken over.")
+    if not summary.made and summary.error is None:
+        typer.echo(f"Nothing to make: all {summary.done_before} of {summary.planned} images are there already.")
+        _print_held(summary)
+        return
+    typer.echo(f"Run {summary.run_id}: {describe(summary.statuses)} ({summary.done_before} were there already).")
+    if summary.dropped:
+        typer.echo(f"{summary.dropped} of them another run had finished first; its images stay.")
+    _print_held(summary)
+    if summary.error is not None:
+        typer.echo(f"The run ended early: {summary.error}", err=True)
+    typer.echo(f"Images and manifest: {summary.store}")
+    if summary.report:
+        typer.echo(f"Contact sheet: {summary.report}")
+    typer.echo("Took " + ", ".join(f"{name} {took:.1f} s" for name, took in summary.seconds.items()))
+
+
+def _print_held(summary: RunSummary) -> None:
+    if summary.held:
+        typer.echo(f"{summary.held} failed for good or are quarantined; `pinco retry` asks for them again.")

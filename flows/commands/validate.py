@@ -1,0 +1,38 @@
+"""``pinco validate``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from flows.commands.errors import BAD_SHEET, explained
+from flows.commands.options import CatalogOption, EndpointOption, SheetArgument
+
+
+def validate(
+    sheet: SheetArgument,
+    catalog: CatalogOption,
+    as_json: Annotated[bool, typer.Option("--json", help="Say it to a program, on standard output.")] = False,
+    s3_endpoint: EndpointOption = None,
+) -> None:
+    """Check a sheet: every mistake at once, with its row, column and way out. Exit code 2 if there is one."""
+    from flows.planning import validate as check
+    from flows.settings import load_settings
+    from pinco.catalog.sheet_problems import SheetErrors, problems_json
+
+    with explained():
+        settings = load_settings(s3_endpoint=s3_endpoint)
+        try:
+            warnings = check(sheet, catalog, settings)
+        except SheetErrors as errors:
+            if not as_json:
+                raise
+            typer.echo(problems_json(errors.errors, errors.warnings))
+            raise typer.Exit(BAD_SHEET) from None
+        if as_json:
+            typer.echo(problems_json([], warnings))
+            return
+        for warning in warnings:
+            typer.echo(f"warning: {warning}", err=True)
+        typer.echo(f"{sheet} is fine.")
