@@ -1,0 +1,149 @@
+"""Fused subject-aware attention against the equation written down, forward and backward."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from pinco.adapter import attention
+from pinco.adapter.attention import can_fuse, fused, reference, subject_attention
+
+# Largest relative error (norm of the difference over norm of the reference) allowed for outputs and gradients.
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 5e-6, torch.bfloat16: 3e-2}
+HEADS = 3
+
+
+def _tensors(dtype: torch.dtype, tokens: int = 21, subject_tokens: int = 9, dim: int = 8) -> list[Tensor]:
+    """q, k, v, ks, vs `[2, H, S, D]` with the memory layout that the processors hand over."""
+    generator = torch.Generator().manual_seed(0)
+    lengths = (tokens, tokens, tokens, subject_tokens, subject_tokens)
+    return [
+        torch.randn(2, length, HEADS, dim, generator=generator, dtype=torch.float64).to(dtype).transpose(1, 2)
+        for length in lengths
+    ]
+
+
+def _gates(shape: tuple[int, ...], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """a and b; b of both signs and near its bounds where there is one per head."""
+    gate = torch.tensor([0.7, -0.95, 0.3], dtype=dtype)[: max(1, shape[1] if len(shape) > 1 else 1)]
+    return torch.ones(shape, dtype=dtype), gate.reshape(shape).clone()
+
+
+def _padding() -> Tensor:
+    return torch.tensor([[True] * 9, [True] * 4 + [False] * 5])
+
+
+def _error(value: Tensor, wanted: Tensor) -> float:
+    value, wanted = value.detach().double(), wanted.detach().double()
+    return float((value - wanted).norm() / wanted.norm())
+
+
+@pytest.mark.parametrize("padded", [False, True], ids=["all", "padded"])
+@pytest.mark.parametrize("shape", [(), (1, HEADS, 1, 1)], ids=["per-layer", "per-head"])
+@pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
+def test_fused_equals_reference_forward_and_backward(dtype: torch.dtype, shape: tuple[int, ...], padded: bool) -> None:
+    keep = _padding() if padded else None
+    gate_dtype = torch.float64 if dtype == torch.float64 else torch.float32
+    results = []
+    for compute in (reference, fused):
+        inputs = [*_tensors(dtype), *_gates(shape, gate_dtype)]
+        inputs = [tensor.requires_grad_() for tensor in inputs]
+        out = compute(*inputs, keep)
+        weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        results.append([out, *torch.autograd.grad((out.double() * weights).sum(), inputs)])
+    for name, wanted, value in zip(("z", "q", "k", "v", "ks", "vs", "a", "b"), *results, strict=True):
+        assert value.dtype == wanted.dtype, name
+        assert _error(value, wanted) < TOLERANCE[dtype], name
+
+
+@pytest.mark.parametrize("padded", [False, True], ids=["all", "padded"])
+def test_gradcheck_in_double_precision(padded: bool) -> None:
+    inputs = [tensor.requires_grad_() for tensor in _tensors(torch.float64, tokens=5, subject_tokens=9, dim=4)]
+    a, b = (gate.requires_grad_() for gate in _gates((1, HEADS, 1, 1), torch.float64))
+    keep = _padding() if padded else None
+    assert torch.autograd.gradcheck(lambda *tensors: fused(*tensors, keep), (*inputs, a, b))
+
+
+def test_the_mixture_a_equals_one_minus_b_has_its_gradient() -> None:
+    inputs = _tensors(torch.float64)
+    gradients = []
+    for compute in (reference, fused):
+        b = torch.tensor(0.999, dtype=torch.float64, requires_grad=True)
+        gradients.append(torch.autograd.grad(compute(*inputs, 1 - b, b).square().sum(), b)[0])
+    assert _error(gradients[1], gradients[0]) < TOLERANCE[torch.float64]
+
+
+def test_the_backbones_share_may_vanish() -> None:
+    """b = -1 with overwhelming subject keys: the divisor w1 of the backward pass runs against zero."""
+    q, k, v, ks, vs = _tensors(torch.float32)
+    q, ks = q.abs().requires_grad_(), ks.abs() * 40
+    out = fused(q, k, v, ks, vs, torch.tensor(1.0), torch.tensor(-1.0))
+    (gradient,) = torch.autograd.grad(out.sum(), q)
+    assert torch.isfinite(gradient).all()
+
+
+def test_only_what_needs_a_gradient_gets_one() -> None:
+    q, k, v, ks, vs = _tensors(torch.float64)
+    ks.requires_grad_()
+    b = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
+    gradients = []
+    for compute in (reference, fused):
+        out = compute(q, k, v, ks, vs, torch.ones_like(b), b)
+        gradients.append(torch.autograd.grad(out.square().sum(), (ks, b)))
+    for wanted, value in zip(*gradients, strict=True):
+        assert _error(value, wanted) < TOLERANCE[torch.float64]
+
+
+def test_zero_gates_give_the_backbones_attention() -> None:
+    q, k, v, ks, vs = _tensors(torch.float32)
+    own = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+    assert torch.equal(fused(q, k, v, ks, vs, torch.tensor(1.0), torch.tensor(0.0)), own)
+
+
+def test_padding_is_never_attended() -> None:
+    q, k, v, ks, vs = _tensors(torch.float32)
+    gates = _gates((), torch.float32)
+    keep = _padding()
+    before = [compute(q, k, v, ks, vs, *gates, keep) for compute in (fused, reference)]
+    ks, vs = ks.clone(), vs.clone()
+    ks[1, :, 4:], vs[1, :, 4:] = 50.0, 1e4
+    after = [compute(q, k, v, ks, vs, *gates, keep) for compute in (fused, reference)]
+    for old, new in zip(before, after, strict=True):
+        assert torch.equal(old, new)
+
+
+def test_mixed_dtypes_are_cast_to_the_queries() -> None:
+    q, k, v, ks, vs = _tensors(torch.bfloat16)
+    gates = _gates((), torch.float32)
+    out = subject_attention(q, k, v, ks.float(), vs.float(), *gates)
+    assert out.dtype == torch.bfloat16
+    assert torch.equal(out, fused(q, k, v, ks, vs, *gates))
+
+
+def test_under_autocast_it_computes_in_its_dtype_like_sdpa() -> None:
+    q, k, v, ks, vs = _tensors(torch.float32)
+    ks.requires_grad_()
+    gates = _gates((), torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = subject_attention(q, k, v.bfloat16(), ks, vs, *gates)
+    assert out.dtype == torch.bfloat16
+    (gradient,) = torch.autograd.grad(out.float().sum(), ks)
+    assert gradient.dtype == torch.float32 and bool(gradient.abs().sum() > 0)
+
+
+def test_an_unknown_device_takes_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    tensors, gates = _tensors(torch.float32), _gates((), torch.float32)
+    assert can_fuse(tensors[0], None) and can_fuse(tensors[0], _padding())
+    assert not can_fuse(tensors[0].to("meta"), None)
+    monkeypatch.setattr(attention, "can_fuse", lambda q, keep: False)
+    assert torch.equal(subject_attention(*tensors, *gates), reference(*tensors, *gates))
+
+
+def test_it_survives_checkpointing() -> None:
+    inputs = [tensor.requires_grad_() for tensor in _tensors(torch.float32)]
+    gates = _gates((), torch.float32)
+    plain = torch.autograd.grad(fused(*inputs, *gates).square().sum(), inputs)
+    again = torch.utils.checkpoint.checkpoint(fused, *inputs, *gates, use_reentrant=False)
+    for wanted, value in zip(plain, torch.autograd.grad(again.square().sum(), inputs), strict=True):
+        assert torch.equal(value, wanted)

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pinco.adapter.initialise import Dense, dense, truncate
+
+
+class _Int8Linear(nn.Module):
+    """A quantised layer as libraries make them: nothing in it is a plain weight matrix."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.in_features = linear.in_features
+        self.register_buffer("quantised", (linear.weight * 64).round().to(torch.int8))
+        self.bias = linear.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x, self.quantised.to(x) / 64, self.bias)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_plain_layer_is_read_as_it_is(bias: bool) -> None:
+    linear = nn.Linear(5, 3, bias=bias).to(torch.bfloat16)
+    read = dense(linear)
+    assert torch.equal(read.weight, linear.weight.float())
+    assert torch.equal(read.bias, linear.bias.float() if bias else torch.zeros(3))
+
+
+def test_a_quantised_layer_is_read_by_what_it_does() -> None:
+    torch.manual_seed(0)
+    linear = nn.Linear(5, 3)
+    quantised = _Int8Linear(linear)
+    read = dense(quantised)
+    torch.testing.assert_close(read.weight, quantised.quantised.float() / 64)
+    torch.testing.assert_close(read.bias, linear.bias.detach())
+
+
+def test_folding_a_modulation_in() -> None:
+    torch.manual_seed(0)
+    original = Dense(torch.randn(3, 5), torch.randn(3))
+    shift, scale, x = torch.randn(5), torch.randn(5), torch.randn(4, 5)
+    folded = original.after_modulation(shift, scale)
+    wanted = ((1 + scale) * x + shift) @ original.weight.T + original.bias
+    torch.testing.assert_close(x @ folded.weight.T + folded.bias, wanted)
+
+
+def test_truncation_is_the_nearest_map_of_its_rank() -> None:
+    torch.manual_seed(0)
+    weight = torch.randn(6, 8, dtype=torch.float64)
+    singular = torch.linalg.svdvals(weight)
+    down, up = truncate(weight, 2)
+    assert down.shape == (2, 8) and up.shape == (6, 2)
+    torch.testing.assert_close((weight - up @ down).norm(), singular[2:].norm())
+    torch.testing.assert_close(down.norm(), up.norm())
