@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 import duckdb
 import pytest
 from pydantic import BaseModel
+from typer.main import get_command
 
+from flows.cli import app
 from flows.settings import Settings, load_settings
 from pinco.catalog.channels import read_channels
 from pinco.catalog.commits import commit
@@ -111,6 +114,20 @@ def test_sheet_guide_lists_the_columns() -> None:
 )
 def test_sheet_in_the_guide_can_be_read(sheet: str) -> None:
     assert parse_sheet(sheet.encode(), "sheet.csv").errors == ()
+
+
+COMMANDS = sorted({line for page in PAGES for line in re.findall(r"^pinco .*$", page.read_text(), re.MULTILINE)})
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_command_in_the_docs_can_be_typed(line: str) -> None:
+    command: Any = get_command(app)
+    words = shlex.split(line, comments=True)[1:]
+    name = "pinco"
+    while hasattr(command, "commands"):
+        name = words.pop(0)
+        command = command.commands[name]
+    command.make_context(name, words)  # parses, complains about what is unknown or missing, runs nothing
 
 
 @pytest.mark.parametrize("config", _blocks("yaml"))
