@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 from importlinter.cli import lint_imports
+from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 
 
-def _loaded_by(code: str) -> set[str]:
+def _loaded_by(code: str, folder: Path = ROOT) -> set[str]:
     """Top-level names of all modules that a fresh interpreter holds after running `code`."""
     report = "import sys; print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr)"
-    done = subprocess.run([sys.executable, "-c", f"{code}\n{report}"], capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run([sys.executable, "-c", f"{code}\n{report}"], capture_output=True, text=True, cwd=folder)
     assert done.returncode == 0, done.stderr
     return set(done.stderr.split())
 
@@ -35,11 +36,26 @@ def test_package_starts_without_torch(package: str) -> None:
     assert not _loaded_by(walk) & {"torch", "diffusers", "transformers", "ray", "prefect"}
 
 
-@pytest.mark.parametrize("command", ["validate", "plan", "replay", "manifest"])
-def test_looking_starts_without_ray_and_prefect(command: str) -> None:
+LOOKING = {
+    "validate": (["validate", "sheet.csv", "--catalog", "photos"], 0),
+    "plan": (["plan", "sheet.csv", "--catalog", "photos", "--store", "store"], 0),
+    "manifest": (["manifest", "show", "store"], 0),
+    "replay": (["replay", "store", "0123abcd", "--out", "again.png"], 1),  # there is no such image, and it says so
+}
+
+
+@pytest.mark.parametrize("command", LOOKING)
+def test_looking_loads_neither_ray_nor_prefect_nor_torch(command: str, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (64, 64), "white").save(tmp_path / "photos" / "MUG-1.png")
+    (tmp_path / "sheet.csv").write_text("sku,prompt\nMUG-1,a mug in the snow\n")
+    words, code = LOOKING[command]
     run = (
+        "import os\n"
+        "os.environ['PINCO_MODEL__WORKING_PIXELS'] = '16384'\n"
         "from typer.testing import CliRunner\n"
         "from flows.cli import app\n"
-        f"assert CliRunner().invoke(app, ['{command}', '--help']).exit_code == 0"
+        f"done = CliRunner().invoke(app, {words!r})\n"
+        f"assert done.exit_code == {code}, done.output\n"
     )
-    assert not _loaded_by(run) & {"ray", "prefect", "torch"}
+    assert not _loaded_by(run, tmp_path) & {"ray", "prefect", "torch"}
