@@ -80,8 +80,8 @@ def _holes(product: Bits, shadow: Bits, backdrop: Backdrop, likely: float) -> tu
     """Regions of backdrop colour that the product encloses: those to see through, and those that nobody can tell.
 
     The hole of a handle is small, mostly rimmed by a thin part, and shows the very backdrop somewhere. A region with
-    print on it is a label. Between the rest (a blank white label, the sheen of a white mug, the middle of a ring) one
-    photo does not decide: such a region stays product and costs confidence.
+    print on it is a label, and so is one brighter than the backdrop. Between the rest (a blank white label, the sheen
+    of a white mug, the middle of a ring) one photo does not decide: such a region stays product and costs confidence.
     """
     enclosed = product & ((backdrop.distance < likely) | (shadow & (backdrop.darker < 12.0)))
     count, regions, stats, _ = cv2.connectedComponentsWithStats(enclosed.astype(np.uint8), connectivity=4)
@@ -93,6 +93,8 @@ def _holes(product: Bits, shadow: Bits, backdrop: Backdrop, likely: float) -> tu
         if size < max(6.0, 0.0004 * area):
             continue
         where = np.asarray(regions == region)
+        if float(np.median(backdrop.darker[where])) < -1.0 - backdrop.noise:
+            continue  # what shows through a hole is never brighter than the backdrop
         outline, _ = cv2.findContours(where.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
         if sum(len(part) for part in outline) - max(len(part) for part in outline) > 40:
             continue  # letters: islands in the region, with outlines of their own

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from preprocessing.arrays import U8
@@ -126,20 +127,32 @@ def _axis(
 def _extended(rgb: U8, alpha: U8, reach: int) -> U8:
     """Foreground colours carried outwards over transparent pixels, as far as the resample looks.
 
-    Whole numbers throughout (in float64, where their sums are exact), in blocks of `reach` pixels: the pixels of the
-    core that the resample mixes with these are the same on every machine.
+    Sums of whole numbers throughout (in float64 too, where they are exact), over blocks of `reach` pixels: the pixels
+    of the core that the resample mixes with these are the same on every machine.
     """
-    solid = alpha >= 16  # colours under almost transparent pixels are rounding noise
-    kept = np.where(solid[..., None], rgb, np.uint8(0))
-    colour = np.asarray(Image.fromarray(kept).reduce(reach), np.float64)
-    weight = np.asarray(Image.fromarray(solid.astype(np.uint8) * 255).reduce(reach), np.float64)
+    solid = (alpha >= 16).astype(np.uint8)  # colours under almost transparent pixels are rounding noise
+    weight = np.asarray(_block_sums(solid[..., None], reach)[:, :, 0])
+    colour = _block_sums(np.asarray(cv2.bitwise_and(rgb, rgb, mask=solid), np.uint8), reach)
     blocks = np.zeros(colour.shape, np.uint8)
     empty = np.ones(weight.shape, bool)
     for size in (1, 3, 9, 27):
-        total = cv2.boxFilter(weight, -1, (size, size), normalize=False, borderType=cv2.BORDER_CONSTANT)
-        summed = cv2.boxFilter(colour, -1, (size, size), normalize=False, borderType=cv2.BORDER_CONSTANT)
-        found = empty & (total > 0)
-        blocks[found] = np.minimum(np.rint(255.0 * summed[found] / total[found][:, None]), 255.0).astype(np.uint8)
+        count = cv2.boxFilter(weight, -1, (size, size), normalize=False, borderType=cv2.BORDER_CONSTANT)
+        total = cv2.boxFilter(colour, -1, (size, size), normalize=False, borderType=cv2.BORDER_CONSTANT)
+        found = empty & (count > 0)
+        blocks[found] = np.rint(total[found] / count[found][:, None]).astype(np.uint8)
         empty &= ~found
-    grown = blocks.repeat(reach, axis=0).repeat(reach, axis=1)[: rgb.shape[0], : rgb.shape[1]]
-    return np.where(solid[..., None], rgb, grown)
+    rows, columns = weight.shape
+    grown = cv2.resize(blocks, (columns * reach, rows * reach), interpolation=cv2.INTER_NEAREST)[
+        : rgb.shape[0], : rgb.shape[1]
+    ]
+    return np.asarray(cv2.copyTo(rgb, solid, np.ascontiguousarray(grown)), np.uint8)
+
+
+def _block_sums(image: U8, side: int) -> NDArray[np.float64]:
+    """Sums over blocks of `side` x `side` pixels of `[H, W, C]`; what the far blocks lack counts as 0."""
+    height, width, channels = image.shape
+    bottom, right = -height % side, -width % side
+    padded = np.pad(image, ((0, bottom), (0, right), (0, 0)))
+    rows = padded.reshape(-1, side, (width + right) * channels).sum(axis=1, dtype=np.uint32)
+    columns = rows.reshape(len(rows), -1, side, channels).sum(axis=2, dtype=np.uint32)
+    return np.asarray(columns, np.float64)

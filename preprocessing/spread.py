@@ -11,8 +11,8 @@ from preprocessing.arrays import F32, U8
 def spread(image: U8 | F32, weight: F32) -> F32:
     """Carry the colours of pixels with weight over the whole image, near ones first.
 
-    image: `[h, w, 3]`; weight: `[h, w]`, 0 where the colour is not to be used. Returns `[h, w, 3]`. The distances are
-    meant for images of some hundred pixels.
+    image: `[h, w, 3]`; weight: `[h, w]`, 0 where the colour is not to be used (0 everywhere: the mean of all is).
+    Returns `[h, w, 3]`. The distances are meant for images of some hundred pixels.
     """
     height, width = weight.shape
     colour, total = image * weight[..., None], weight
@@ -24,7 +24,8 @@ def spread(image: U8 | F32, weight: F32) -> F32:
         gain = np.clip(wide_total / 0.05, 0.0, 1.0) * (1.0 - known)
         result += gain[..., None] * (wide_colour / np.maximum(wide_total, 1e-6)[..., None])
         known += gain
-    return np.asarray(result + (1.0 - known)[..., None] * image.reshape(-1, 3).mean(axis=0), np.float32)
+    mean = colour.reshape(-1, 3).sum(axis=0) / weight.sum() if weight.any() else image.reshape(-1, 3).mean(axis=0)
+    return np.asarray(result + (1.0 - known)[..., None] * mean, np.float32)
 
 
 def _blurred(part: F32, size: tuple[int, int]) -> F32:

@@ -95,7 +95,7 @@ def pair() -> Packshot:
         cv2.ellipse(big, (350 * k, 265 * k), (90 * k, 50 * k), -10, 0, 360, 255, -1)
 
     ground = shaded(shaded(backdrop(245), (140, 318), (85, 9)), (350, 318), (85, 9))
-    return photographed(ground, np.zeros((HEIGHT, WIDTH, 3)) + (150, 40, 30), coverage(draw))
+    return photographed(ground, np.full((HEIGHT, WIDTH, 3), (150.0, 40.0, 30.0)), coverage(draw))
 
 
 @pytest.fixture(scope="session")

@@ -162,7 +162,7 @@ def test_sixteen_bit_grey_keeps_its_high_byte() -> None:
 
 
 def test_cmyk_without_a_profile_is_refused_with_the_way_out() -> None:
-    with pytest.raises(UnsupportedPhoto, match="CMYK.*save it as RGB"):
+    with pytest.raises(UnsupportedPhoto, match=r"CMYK.*save it as RGB"):
         decode(encoded(Image.fromarray(COFFEE).convert("CMYK"), "JPEG"), max_pixels=CAP)
 
 
@@ -174,7 +174,9 @@ def test_other_formats_and_animations_are_refused_by_name() -> None:
         decode(encoded(frames[0], "WEBP", save_all=True, append_images=frames[1:]), max_pixels=CAP)
 
 
-@given(st.binary(max_size=300), st.sampled_from([b"", b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"RIFF\x24\0\0\0WEBP"]))
+@given(
+    st.binary(max_size=300), st.sampled_from([b"", b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"RIFF\x24\0\0\0WEBP"])
+)
 def test_any_bytes_are_a_photo_or_a_photo_error(tail: bytes, head: bytes) -> None:
     try:
         assert decode(head + tail, max_pixels=CAP).rgb.dtype == np.uint8
