@@ -16,6 +16,8 @@ from flows.settings import RaySettings
 
 log = logging.getLogger(__name__)
 
+START_ATTEMPTS = 3
+
 
 class RaySession:
     """``RaySession(settings)`` begins to start Ray and returns at once; ``wait()`` blocks until it can be used."""
@@ -52,15 +54,13 @@ class RaySession:
     def _leave(self) -> None:
         import ray
 
-        servers = psutil.Process().children(recursive=True)
+        servers = psutil.Process().children()
         leaving = threading.Thread(target=ray.shutdown, daemon=True)
         leaving.start()
         leaving.join(self._settings.close_seconds)
         if leaving.is_alive():
             log.warning("Ray did not close within %.0f s; ending its processes", self._settings.close_seconds)
-            for process in servers:
-                if process.is_running() and _is_ray(process):
-                    process.kill()
+            _end(servers)
 
 
 def _start(settings: RaySettings) -> bool:
@@ -78,12 +78,31 @@ def _start(settings: RaySettings) -> bool:
             "num_cpus": max(os.cpu_count() or 1, settings.preparers + settings.lanes_wanted),
         }
     logging.getLogger("ray").setLevel(logging.ERROR)
-    ray.init(**options)
+    for attempts_left in reversed(range(START_ATTEMPTS)):
+        servers_before = set(psutil.Process().children())
+        try:
+            ray.init(**options)
+            return True
+        except Exception as error:
+            # Ray gives its own servers 30 s, whatever else the machine is doing, and leaves them behind.
+            if "timed out during startup" not in str(error) or not attempts_left:
+                raise
+            log.warning("this machine is too busy for Ray to start within its 30 s; trying again")
+            _end([child for child in psutil.Process().children() if child not in servers_before])
     return True
 
 
+def _end(servers: list[psutil.Process]) -> None:
+    """Kill Ray's servers, and the agents and workers below them."""
+    with_children = [child for server in servers if server.is_running() for child in server.children(recursive=True)]
+    for process in [*servers, *with_children]:
+        try:
+            if _is_ray(process):
+                process.kill()
+        except psutil.NoSuchProcess:
+            continue
+
+
 def _is_ray(process: psutil.Process) -> bool:
-    try:
-        return process.name() in {"raylet", "gcs_server"} or process.name().startswith("ray")
-    except psutil.NoSuchProcess:
-        return False
+    """By name: this process may have other children, which are not ours to end."""
+    return process.name() in {"raylet", "gcs_server"} or any("ray" in part for part in process.cmdline()[:3])

@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 import math
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from flows.cutouts import CutoutCache
-from flows.model import Model
 from flows.row import encode, finish_image, generate, identity_of, prepare
 from flows.settings import ModelSettings, Settings
 from flows.take import RunSpec, Take
@@ -22,6 +22,9 @@ from pinco.catalog.manifest import Row
 from pinco.catalog.readers import find_generation
 from pinco.catalog.store import open_store
 from preprocessing.arrays import U8
+
+if TYPE_CHECKING:
+    from flows.model import Model
 
 
 class CannotReplay(ValueError):
@@ -49,6 +52,8 @@ def replay(store_uri: str, generation_id: str, settings: Settings) -> Replayed:
     row = find_generation(store, generation_id)
     if row.recipe is None or row.image_uri is None:
         raise CannotReplay(f"{row.generation_id} has no image: its row is {row.status}")
+    from flows.model import Model  # torch takes seconds; a wrong id is said before
+
     recipe = Recipe.from_json(row.recipe)
     take, asked = Take(row.job(), recipe.generation.seed), recipe.generation
     spec = _spec(row, asked, store_uri, settings)

@@ -18,6 +18,7 @@ def write_report(spec: RunSpec) -> str:
     key = f"{REPORTS}{spec.run_id}.html"
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "report.html"
-        contact_sheet(read_rows(store, run_id=spec.run_id), out)
+        rows = sorted(read_rows(store, run_id=spec.run_id), key=lambda row: (row.row, row.variant))
+        contact_sheet(rows, out, store, title=f"Run {spec.run_id}", endpoint=spec.s3_endpoint)
         store.put_if_absent(key, out.read_bytes(), "text/html; charset=utf-8")
     return store.uri_of(key)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from flows.settings import ModelSettings
 from pinco.pipelines.defaults import GenerationDefaults
+from pinco.toy import ADAPTER, BACKBONE, SEGMENTER, assets
 
 FULL_SIZE = 1024 * 1024
 """Pixels that the large backbones were trained at; what a folder without a ``pinco.json`` is taken to want."""
@@ -29,12 +30,13 @@ def find_weights(settings: ModelSettings) -> Weights:
     Raises FileNotFoundError with the way out where a folder is not there.
     """
     if settings.backbone is None:
-        from pinco.toy import assets
-
         toy = Path(assets())
-        if settings.adapter is not None:
-            return Weights("toy", str(toy / "backbone"), _folder(settings.adapter, "adapter"), str(toy / "segmenter"))
-        return Weights("toy", str(toy / "backbone"), str(toy / "adapter"), str(toy / "segmenter"))
+        if not (toy / BACKBONE).is_dir():
+            raise FileNotFoundError(
+                f"the built-in model is not at {toy}: make it with `pinco toy train`, or name another with --backbone"
+            )
+        adapter = _folder(settings.adapter, "adapter") if settings.adapter else str(toy / ADAPTER)
+        return Weights("toy", str(toy / BACKBONE), adapter, str(toy / SEGMENTER))
     return Weights(
         settings.backbone,
         _folder(settings.backbone, "backbone"),

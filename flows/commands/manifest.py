@@ -12,7 +12,7 @@ from flows.commands.options import EndpointOption, StoreArgument
 
 app = typer.Typer(help="Read the manifest, by way of its commits.", no_args_is_help=True)
 
-SHOWN = ("run_id", "sku", "prompt", "status", "reason", "error_message", "generation_id", "seconds")
+SHOWN = ("run_id", "sku", "prompt", "status", "reason", "error_message", "generation_id")
 
 RunOption = Annotated[str | None, typer.Option("--run", metavar="RUN", help="Only rows that this run made.")]
 
@@ -31,6 +31,7 @@ def show(
     from rich.table import Table
     from rich.text import Text
 
+    from flows.progress import describe
     from flows.settings import load_settings
     from pinco.catalog.readers import read_manifest
     from pinco.catalog.store import open_store
@@ -38,16 +39,19 @@ def show(
     with explained():
         endpoint = load_settings(s3_endpoint=s3_endpoint).s3_endpoint
         manifest = read_manifest(open_store(store, endpoint=endpoint), run_id=run, columns=SHOWN)
-    table = Table("run", "sku", "prompt", "status", "why", "generation", "seconds")
+    table = Table()
+    for name in ("sku", "prompt", "status", "why"):
+        table.add_column(name, no_wrap=True, overflow="ellipsis")
+    table.add_column("generation", no_wrap=True, min_width=12)
     for row in manifest.slice(max(0, manifest.num_rows - limit)).to_pylist():
         why = row["reason"] or row["error_message"] or ""
-        seconds = "" if row["seconds"] is None else f"{row['seconds']:.2f}"
-        cells = (row["run_id"], row["sku"], row["prompt"], row["status"], why, (row["generation_id"] or "")[:12], seconds)
-        table.add_row(*(Text(cell) for cell in cells))
-    console = Console()
-    console.print(table)
-    counts = Counter(manifest.column("status").to_pylist())
-    console.print(f"{manifest.num_rows} images: " + (", ".join(f"{n} {s}" for s, n in counts.items()) or "none yet"))
+        generation = (row["generation_id"] or "")[:12]
+        table.add_row(*(Text(cell) for cell in (row["sku"], row["prompt"], row["status"], why, generation)))
+    Console().print(table)
+    statuses = Counter(manifest.column("status").to_pylist())
+    typer.echo(f"{manifest.num_rows} images: {describe(statuses) if statuses else 'none yet'}")
+    for name, images in Counter(manifest.column("run_id").to_pylist()).items():
+        typer.echo(f"run {name}: {images}")
 
 
 @app.command()
