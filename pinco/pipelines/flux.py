@@ -21,6 +21,7 @@ from pinco.adapter.tokens import pack
 from pinco.pipelines.blending import StepEndBlender, latent_mask
 from pinco.pipelines.defaults import GenerationDefaults
 from pinco.pipelines.encoded import EncodedCanvas, check_size, image_tensor, map_tensor
+from pinco.pipelines.progress import no_progress_bars
 from pinco.pipelines.prompts import PromptCache, PromptEmbedding
 from pinco.pipelines.request import GenerationRequest
 from preprocessing.arrays import U8
@@ -49,12 +50,14 @@ class FluxPincoPipeline:
         """
         self.pipe = pipe
         self.adapter = adapter
-        self.defaults = defaults or (DEV if pipe.transformer.config.guidance_embeds else SCHNELL)
+        self.defaults = defaults or _family_defaults(pipe)
         if adapter is not None:
             if not adapter.attached:
                 adapter.attach(pipe.transformer)
             elif not adapter.attached_to(pipe.transformer):
                 raise ValueError("the adapter is attached to another backbone than the pipeline's; detach it first")
+        for part in (pipe.vae, pipe.text_encoder, pipe.text_encoder_2, pipe.transformer):
+            part.eval()  # a T5 made by hand is born with its dropout on
         pipe.set_progress_bar_config(disable=True)
         self.prompts = PromptCache(self._encode_prompt, remembered_prompts)
 
@@ -80,14 +83,11 @@ class FluxPincoPipeline:
         kind = FluxPipeline.load_config(str(backbone), local_files_only=local_files_only)["_class_name"]
         if kind != FluxPipeline.__name__:
             raise ValueError(f"{backbone} holds a {kind}; FluxPincoPipeline needs a {FluxPipeline.__name__}")
-        pipe = FluxPipeline.from_pretrained(
-            str(backbone), torch_dtype=kinds[dtype], local_files_only=local_files_only
-        ).to(device)
-        defaults = GenerationDefaults.read(backbone, DEV if pipe.transformer.config.guidance_embeds else SCHNELL)
-        if adapter is None:
-            return cls(pipe, None, defaults)
-        loaded = PincoAdapter.from_pretrained(str(adapter), local_files_only=local_files_only)
-        return cls(pipe, loaded.to(device, kinds[dtype]), defaults)
+        loading = {"dtype": kinds[dtype], "local_files_only": local_files_only}
+        with no_progress_bars():
+            pipe = FluxPipeline.from_pretrained(str(backbone), **loading).to(device)
+            loaded = None if adapter is None else PincoAdapter.from_pretrained(str(adapter), **loading).to(device)
+        return cls(pipe, loaded, GenerationDefaults.read(backbone, _family_defaults(pipe)))
 
     @property
     def device(self) -> torch.device:
@@ -185,3 +185,7 @@ class FluxPincoPipeline:
     def _encode_prompt(self, prompt: str) -> PromptEmbedding:
         tokens, pooled, _ = self.pipe.encode_prompt(prompt, max_sequence_length=self.defaults.max_sequence_length)
         return PromptEmbedding(tokens, pooled)
+
+
+def _family_defaults(pipe: FluxPipeline) -> GenerationDefaults:
+    return DEV if pipe.transformer.config.guidance_embeds else SCHNELL
