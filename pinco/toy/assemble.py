@@ -16,9 +16,13 @@ from pinco.toy.instruments import PlaceClassifier, Segmenter
 from pinco.toy.text import MAX_LENGTH
 
 DEFAULTS = GenerationDefaults(
-    steps=20, guidance=0.0, true_cfg=2.5, max_sequence_length=MAX_LENGTH, working_pixels=128 * 128,
+    steps=20,
+    guidance=0.0,
+    true_cfg=2.5,
+    max_sequence_length=MAX_LENGTH,
+    working_pixels=128 * 128,
     segmenter=f"../{SEGMENTER}",
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
@@ -36,9 +40,14 @@ class ToyParts:
 
     def pipeline(self) -> FluxPipeline:
         return FluxPipeline(
-            scheduler=new_scheduler(), vae=self.vae, text_encoder=self.clip, tokenizer=self.tokenizer,
-            text_encoder_2=self.t5, tokenizer_2=self.tokenizer, transformer=self.transformer,
-        )  # fmt: skip
+            scheduler=new_scheduler(),
+            vae=self.vae,
+            text_encoder=self.clip,
+            tokenizer=self.tokenizer,
+            text_encoder_2=self.t5,
+            tokenizer_2=self.tokenizer,
+            transformer=self.transformer,
+        )
 
     def save(self, folder: Path) -> None:
         """Write `backbone/` with its `pinco.json`, `adapter/`, `segmenter/` and `classifier/` below `folder`."""

@@ -7,15 +7,55 @@ import re
 import numpy as np
 
 PLACE_PHRASES: dict[str, tuple[str, ...]] = {
-    "wooden table": ("on a wooden table", "on a wooden desk", "on a brown wooden table in a room", "on wood"),
-    "marble": ("on marble", "on a white marble surface", "on a marble counter with grey veins", "on a marble table"),
-    "grass": ("on green grass", "on grass under a blue sky", "on a lawn", "in a meadow with green grass"),
-    "sand": ("on sand", "on a sandy beach", "on the sand of a beach under a clear sky", "in a desert with sand"),
-    "brick wall": ("in front of a brick wall", "by a red brick wall", "against a brick wall", "before a wall of red bricks"),
-    "blue studio": ("in a blue studio", "on a blue studio background", "against a plain blue background", "in a studio with blue light"),
-    "snow": ("in the snow", "on snow with trees", "in a snowy winter forest", "on white snow in winter"),
-    "night city": ("in a city at night", "in a night city with lights", "in front of city lights at night", "in a dark street with colourful lights"),
-}  # fmt: skip
+    "wooden table": (
+        "on a wooden table",
+        "on a wooden desk",
+        "on a brown wooden table in a room",
+        "on wood",
+    ),
+    "marble": (
+        "on marble",
+        "on a white marble surface",
+        "on a marble counter with grey veins",
+        "on a marble table",
+    ),
+    "grass": (
+        "on green grass",
+        "on grass under a blue sky",
+        "on a lawn",
+        "in a meadow with green grass",
+    ),
+    "sand": (
+        "on sand",
+        "on a sandy beach",
+        "on the sand of a beach under a clear sky",
+        "in a desert with sand",
+    ),
+    "brick wall": (
+        "in front of a brick wall",
+        "by a red brick wall",
+        "against a brick wall",
+        "before a wall of red bricks",
+    ),
+    "blue studio": (
+        "in a blue studio",
+        "on a blue studio background",
+        "against a plain blue background",
+        "in a studio with blue light",
+    ),
+    "snow": (
+        "in the snow",
+        "on snow with trees",
+        "in a snowy winter forest",
+        "on white snow in winter",
+    ),
+    "night city": (
+        "in a city at night",
+        "in a night city with lights",
+        "in front of city lights at night",
+        "in a dark street with colourful lights",
+    ),
+}
 
 _OPENINGS = ("", "a photo of ", "a product photo of ", "a picture of ")
 _ENDINGS = ("", "", "", ", soft light", ", product photo", ", catalog picture", ", high quality")
@@ -43,7 +83,7 @@ def caption(rng: np.random.Generator, place: str, kind: str, colour: str) -> str
 
 
 def vocabulary(kinds: list[str], colours: list[str]) -> list[str]:
-    """Every word a caption can hold, sorted, plus common words of prompts so that ordinary sheets stay in vocabulary."""
+    """Every word a caption can hold, sorted, plus common words of prompts, so that ordinary sheets are understood."""
     known = {w for phrases in PLACE_PHRASES.values() for p in phrases for w in words(p)}
     known |= {w for part in (*_OPENINGS, *_ENDINGS, *kinds, *colours, *PLACE_PHRASES) for w in words(part)}
     known |= set(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields
+from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -65,14 +66,19 @@ def _draw(job: tuple[int, int, int]) -> list[tuple[tuple[int, int], SceneSet]]:
     for size in SIZES:
         mine = [scene for its_size, scene in drawn if its_size == size]
         if mine:
-            parts.append((size, SceneSet(
-                np.stack([s.image for s in mine]),
-                np.stack([s.layer for s in mine]),
-                np.array([places.index(s.place) for s in mine]),
-                np.array([kinds.index(s.product.kind) for s in mine]),
-                np.array([colours.index(s.product.colour) for s in mine]),
-                np.array([s.caption for s in mine]),
-            )))  # fmt: skip
+            parts.append(
+                (
+                    size,
+                    SceneSet(
+                        np.stack([s.image for s in mine]),
+                        np.stack([s.layer for s in mine]),
+                        np.array([places.index(s.place) for s in mine]),
+                        np.array([kinds.index(s.product.kind) for s in mine]),
+                        np.array([colours.index(s.product.colour) for s in mine]),
+                        np.array([s.caption for s in mine]),
+                    ),
+                )
+            )
     return parts
 
 
@@ -94,12 +100,15 @@ def draw_scenes(count: int, seed: int, workers: int = 1, cache: Path | None = No
         return dict(_load(file))
     jobs = [(seed, start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
     if workers > 1:
-        with ProcessPoolExecutor(workers) as pool:
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
             drawn = [part for parts in pool.map(_draw, jobs) for part in parts]
     else:
         drawn = [part for job in jobs for part in _draw(job)]
-    sets = {size: _join([part for its_size, part in drawn if its_size == size]) for size in SIZES
-            if any(its_size == size for its_size, _ in drawn)}  # fmt: skip
+    sets = {
+        size: _join([part for its_size, part in drawn if its_size == size])
+        for size in SIZES
+        if any(its_size == size for its_size, _ in drawn)
+    }
     if file:
         _save(file, sets)
     return sets

@@ -1,10 +1,7 @@
-"""Scenes to cached training data: latents, text embeddings, and condition maps by the very preprocessing of a real run."""
+"""Scenes to cached training data: latents, text embeddings, and condition maps by the preprocessing of a real run."""
 
 from __future__ import annotations
 
-from concurrent.futures import ProcessPoolExecutor
-
-import cv2
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
@@ -16,6 +13,7 @@ from pinco.toy.data import Sets
 from pinco.toy.text import embed
 from pinco.toy.vae import encode, to_signed
 from pinco.training.dataset import Bucket, CachedDataset, TextTable
+from pinco.training.parallel import joined, share_of
 from preprocessing.canvas import Canvas, Placement, compose
 from preprocessing.cutout import Cutout
 
@@ -28,21 +26,10 @@ def canvas_of(layer: NDArray[np.uint8]) -> Canvas:
     return compose(cutout, Placement("original"), (layer.shape[1], layer.shape[0]))
 
 
-def _canvases(layers: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    cv2.setNumThreads(1)
+def canvases(layers: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Canvases of many layers: images uint8 `[N, H, W, 3]` and maps uint8 `[N, 3, H, W]` (mask, depth, Sobel)."""
     made = [canvas_of(layer) for layer in layers]
     return np.stack([c.image for c in made]), np.stack([np.stack([c.alpha, c.depth, c.sobel]) for c in made])
-
-
-def canvases(layers: NDArray[np.uint8], workers: int = 1) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Canvases of many layers: images uint8 `[N, H, W, 3]` and maps uint8 `[N, 3, H, W]` (mask, depth, Sobel)."""
-    chunks = [layers[i : i + _CHUNK] for i in range(0, len(layers), _CHUNK)]
-    if workers > 1:
-        with ProcessPoolExecutor(workers) as pool:
-            parts = list(pool.map(_canvases, chunks))
-    else:
-        parts = [_canvases(chunk) for chunk in chunks]
-    return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
 
 
 def encode_images(vae: AutoencoderKL, images: NDArray[np.uint8]) -> torch.Tensor:
@@ -66,18 +53,18 @@ def encode_scenes(
     clip: CLIPTextModel,
     t5: T5EncoderModel,
     tokenizer: PreTrainedTokenizerFast,
-    *,
-    workers: int = 1,
 ) -> CachedDataset:
-    """Everything that is frozen, computed once."""
+    """Everything that is frozen, computed once; ranks share the work and all end with the whole."""
     table, row = text_table([str(c) for s in sets.values() for c in s.caption], clip, t5, tokenizer)
     buckets = {}
     for (width, height), scenes in sets.items():
-        subjects, maps = canvases(scenes.layer, workers)
+        mine = share_of(len(scenes))
+        subjects, maps = canvases(scenes.layer[mine])
+        latents = pack(encode_images(vae, scenes.image[mine]), 2)
         buckets[width, height] = Bucket(
-            pack(encode_images(vae, scenes.image), 2),
-            encode_images(vae, subjects),
-            torch.from_numpy(maps),
+            joined(latents, len(scenes)),
+            joined(encode_images(vae, subjects), len(scenes)),
+            joined(torch.from_numpy(maps), len(scenes)),
             torch.tensor([row[str(c)] for c in scenes.caption]),
             (height // 16, width // 16),
         )

@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from pinco.toy.data import Sets
+from pinco.toy.data import SceneSet, Sets
 from pinco.toy.instruments import PlaceClassifier, Segmenter, _signed, blanked
+from pinco.toy.vae import on_neutral
 
 
 def augment(
@@ -31,19 +32,20 @@ def augment(
     picture = image.astype(np.float32)
     if rng.random() < 0.6:
         picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.4, 1.8))
-    picture = (picture - 128) * rng.uniform(0.8, 1.2) + 128 + rng.uniform(-14, 14, 3)
+    tint = rng.uniform(-14, 14, 3).astype(np.float32)
+    picture = (picture - 128) * np.float32(rng.uniform(0.8, 1.2)) + 128 + tint
     if rng.random() < 0.4:
         blotches = rng.standard_normal((height // 8, width // 8, 3)).astype(np.float32) * rng.uniform(2, 10)
         picture = picture + cv2.resize(blotches, (width, height), interpolation=cv2.INTER_CUBIC)
-    picture += rng.standard_normal(picture.shape).astype(np.float32) * rng.uniform(0, 5)
+    picture = picture + rng.standard_normal(picture.shape, np.float32) * np.float32(rng.uniform(0, 5))
     return np.clip(picture, 0, 255).astype(np.uint8), mask
 
 
 class _Scenes:
     """Augmented batches for both instruments."""
 
-    def __init__(self, train: Sets) -> None:
-        self._train = train
+    def __init__(self, train: Sets, neutral_share: float = 0.0) -> None:
+        self._train, self._neutral_share = train, neutral_share
 
     def draw(
         self, count: int, generator: torch.Generator
@@ -52,15 +54,22 @@ class _Scenes:
         scenes = self._train[sizes[int(torch.randint(len(sizes), (1,), generator=generator))]]
         chosen = torch.randint(len(scenes), (count,), generator=generator).numpy()
         rng = np.random.default_rng(int(torch.randint(2**31, (1,), generator=generator)))
-        pairs = [augment(rng, scenes.image[i], scenes.layer[i, ..., 3]) for i in chosen]
+        pairs = [augment(rng, self._picture(rng, scenes, i), scenes.layer[i, ..., 3]) for i in chosen]
         return np.stack([p for p, _ in pairs]), np.stack([m for _, m in pairs]), scenes.place[chosen]
+
+    def _picture(self, rng: np.random.Generator, scenes: SceneSet, i: int) -> NDArray[np.uint8]:
+        """The scene, or sometimes its product on the canvas's neutral grey, where the instrument is asked as well."""
+        if self._neutral_share and rng.random() < self._neutral_share:
+            return on_neutral(scenes.layer[i : i + 1])[0]
+        picture: NDArray[np.uint8] = scenes.image[i]
+        return picture
 
 
 class SegmenterTask:
     """Binary cross entropy plus soft Dice (`pinco.training.loop.Task`)."""
 
     def __init__(self, model: Segmenter, train: Sets, held_out: Sets) -> None:
-        self.model, self._scenes, self._held_out = model, _Scenes(train), held_out
+        self.model, self._scenes, self._held_out = model, _Scenes(train, neutral_share=0.15), held_out
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         return [{"params": list(self.model.named_parameters()), "lr": learning_rate}]

@@ -1,7 +1,7 @@
 """Measuring instruments, trained on procedural scenes: a product segmenter and a place classifier.
 
-The segmenter sees only the picture, never the mask it is compared with; the classifier sees the picture with the product
-blanked out, so that it reads the place alone.
+The segmenter sees only the picture, never the mask it is compared with; the classifier sees the picture with the
+product blanked out, so that it reads the place alone.
 """
 
 from __future__ import annotations
@@ -27,9 +27,13 @@ def _signed(images: NDArray[np.uint8]) -> torch.Tensor:
 def _convs(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     """Two 3 x 3 convolutions; the first may halve the size."""
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride, 1), nn.GroupNorm(4, outputs), nn.SiLU(),
-        nn.Conv2d(outputs, outputs, 3, 1, 1), nn.GroupNorm(4, outputs), nn.SiLU(),
-    )  # fmt: skip
+        nn.Conv2d(inputs, outputs, 3, stride, 1),
+        nn.GroupNorm(4, outputs),
+        nn.SiLU(),
+        nn.Conv2d(outputs, outputs, 3, 1, 1),
+        nn.GroupNorm(4, outputs),
+        nn.SiLU(),
+    )
 
 
 class Segmenter(ModelMixin, ConfigMixin):

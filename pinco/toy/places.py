@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -23,7 +24,7 @@ def _noise(rng: np.random.Generator, height: int, width: int, cell: tuple[float,
     """Smooth noise `[height, width, 1]`, standard normal at the knots, which lie `cell` = (rows, columns) px apart."""
     rows, columns = max(2, int(np.ceil(height / cell[0]))), max(2, int(np.ceil(width / cell[1])))
     knots = rng.standard_normal((rows, columns)).astype(np.float32)
-    return cv2.resize(knots, (width, height), interpolation=cv2.INTER_CUBIC)[..., None].astype(np.float32)
+    return np.asarray(cv2.resize(knots, (width, height), interpolation=cv2.INTER_CUBIC)[..., None], np.float32)
 
 
 def _tinted(rng: np.random.Generator, colour: tuple[float, float, float], spread: float = 9) -> Image:
@@ -44,7 +45,7 @@ def _table(rng: np.random.Generator, width: int, height: int, horizon: int) -> I
     planks = int(rng.integers(3, 6))
     # Planks lie across the picture and get narrower towards the horizon.
     edges = [int(depth * (k / planks) ** 1.35) for k in range(planks + 1)]
-    for top, bottom in zip(edges[:-1], edges[1:], strict=True):
+    for top, bottom in pairwise(edges):
         floor[top:bottom] += rng.uniform(-13, 13)
         floor[top : top + max(1, round(1.1 * u))] = wood * 0.52
     image[horizon:] = floor
@@ -67,7 +68,7 @@ def _marble(rng: np.random.Generator, width: int, height: int, horizon: int) -> 
         cv2.polylines(
             image, [points], False, (grey, grey, grey + 6), max(1, round(rng.uniform(1, 2.4) * u)), cv2.LINE_AA
         )
-    image = cv2.GaussianBlur(image, (0, 0), 0.7 * u).astype(np.float32)
+    image = np.asarray(cv2.GaussianBlur(image, (0, 0), 0.7 * u), np.float32)
     image[:horizon] -= 20
     return image
 
@@ -124,7 +125,7 @@ def _studio(rng: np.random.Generator, width: int, height: int, horizon: int) -> 
     fall = np.clip(from_light / max(width, height), 0, 1)[..., None]
     image = colour * 1.36 * (1 - fall) + colour * 0.6 * fall
     sweep = 1 / (1 + np.exp(-(rows - horizon) / (5 * _unit(width, height))))
-    return (image + sweep[..., None] * 15).astype(np.float32)
+    return np.asarray(image + sweep[..., None] * 15, np.float32)
 
 
 def _snow(rng: np.random.Generator, width: int, height: int, horizon: int) -> Image:
@@ -158,7 +159,7 @@ def _city(rng: np.random.Generator, width: int, height: int, horizon: int) -> Im
         at = int(rng.integers(0, width)), int(rng.integers(0, max(8, horizon - round(4 * u))))
         disc = np.zeros_like(image)
         cv2.circle(disc, at, round(rng.uniform(5, 11) * u), tuple(float(v) for v in colour), -1, cv2.LINE_AA)
-        glow = np.maximum(glow, disc) + np.minimum(glow, disc) * 0.35
+        glow = np.asarray(np.maximum(glow, disc) + np.minimum(glow, disc) * 0.35, np.float32)
     image[:horizon] += cv2.GaussianBlur(glow, (0, 0), 1.1 * u)[:horizon]
     depth = height - horizon
     mirror = cv2.GaussianBlur(glow[max(0, horizon - depth) : horizon][::-1], (0, 0), 7 * u)

@@ -99,9 +99,15 @@ def _bottle(tile: Tile, rng: np.random.Generator, body: Colour, accent: Colour) 
     right = [(0.5 + dx, y) for dx, y in curve]
     left = [(0.5 - dx, y) for dx, y in reversed(curve)]
     outline = [
-        (0.5 - half, bottom), *[(0.5 - half, shoulder)], *left[::-1],
-        (0.5 - neck, top), (0.5 + neck, top), *right[::-1], (0.5 + half, shoulder), (0.5 + half, bottom),
-    ]  # fmt: skip
+        (0.5 - half, bottom),
+        *[(0.5 - half, shoulder)],
+        *left[::-1],
+        (0.5 - neck, top),
+        (0.5 + neck, top),
+        *right[::-1],
+        (0.5 + half, shoulder),
+        (0.5 + half, bottom),
+    ]
     region = tile.fill(tile.polygon(outline), body)
     label_top, label_bottom = rng.uniform(0.5, 0.56), rng.uniform(0.78, 0.86)
     tile.paint((tile.y > label_top) & (tile.y < label_bottom), accent)
@@ -188,8 +194,17 @@ def _shoe(tile: Tile, rng: np.random.Generator, body: Colour, accent: Colour) ->
     def at(x: float, y: float) -> tuple[float, float]:
         return 0.5 + side * 0.46 * x, 0.78 - height * y
 
-    upper = [(-1, 0.14), (-0.99, 0.62), (-0.9, 1.0), (-0.32, 1.0), (-0.12, 0.8), (0.3, 0.56), (0.72, 0.46), (0.93, 0.32),
-             (1, 0.14)]  # fmt: skip
+    upper = [
+        (-1, 0.14),
+        (-0.99, 0.62),
+        (-0.9, 1.0),
+        (-0.32, 1.0),
+        (-0.12, 0.8),
+        (0.3, 0.56),
+        (0.72, 0.46),
+        (0.93, 0.32),
+        (1, 0.14),
+    ]
     region = tile.fill(tile.polygon([at(*p) for p in upper]), body)
     tile.shade(region, np.clip(1.12 - 0.9 * (tile.y - (0.78 - height)), 0.6, 1.12).astype(np.float32))
     tile.paint(tile.polygon([at(*p) for p in ((-0.99, 0.5), (-0.95, 0.9), (-0.66, 0.86), (-0.74, 0.46))]), accent)

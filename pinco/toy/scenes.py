@@ -55,7 +55,7 @@ def shadow_under(layer_alpha: NDArray[np.float32], strength: float, lean: float)
     axes = (max(1, round(reach * 1.18)), max(1, round(reach * 0.2)))
     cv2.ellipse(shade, (round(centre[0]), round(centre[1])), axes, 0, 0, 360, 1.0, -1, cv2.LINE_AA)
     blur = max(0.8, 0.016 * min(layer_alpha.shape))
-    return (cv2.GaussianBlur(shade, (0, 0), blur) * strength).astype(np.float32)
+    return np.asarray(cv2.GaussianBlur(shade, (0, 0), blur) * strength, np.float32)
 
 
 def put_on_canvas(
@@ -104,7 +104,7 @@ def draw_scene(
     room = min(width / columns, height / rows) * max(rows, columns)
     longer = room * rng.uniform(0.5, 0.74)
     layer = put_on_canvas(product, size, longer, rng.uniform(0.38, 0.62), rng.uniform(0.8, 0.93))
-    alpha = layer[..., 3].astype(np.float32) / 255
+    alpha = np.asarray(layer[..., 3] / np.float32(255), np.float32)
     # Drawn at twice the size and averaged: OpenCV's thin lines alias at 128 px.
     horizon = int(height * rng.uniform(0.5, 0.66))
     ground = cv2.resize(

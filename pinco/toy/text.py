@@ -30,32 +30,50 @@ def new_tokenizer() -> PreTrainedTokenizerFast:
         single="<s> $A </s>", special_tokens=[("<s>", known["<s>"]), ("</s>", known["</s>"])]
     )
     return PreTrainedTokenizerFast(
-        tokenizer_object=inner, pad_token="<pad>", unk_token="<unk>", bos_token="<s>", eos_token="</s>",
+        tokenizer_object=inner,
+        pad_token="<pad>",
+        unk_token="<unk>",
+        bos_token="<s>",
+        eos_token="</s>",
         model_max_length=MAX_LENGTH,
-    )  # fmt: skip
+    )
 
 
 def new_clip(tokenizer: PreTrainedTokenizerFast) -> CLIPTextModel:
     """Pooled text embedding `[B, WIDTH]`."""
     return CLIPTextModel(
         CLIPTextConfig(
-            vocab_size=len(tokenizer), hidden_size=WIDTH, intermediate_size=2 * WIDTH, num_hidden_layers=1,
-            num_attention_heads=4, max_position_embeddings=MAX_LENGTH, projection_dim=WIDTH,
-            bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+            vocab_size=len(tokenizer),
+            hidden_size=WIDTH,
+            intermediate_size=2 * WIDTH,
+            num_hidden_layers=1,
+            num_attention_heads=4,
+            max_position_embeddings=MAX_LENGTH,
+            projection_dim=WIDTH,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
             initializer_factor=8.0,
         )
-    ).eval()  # fmt: skip
+    ).eval()
 
 
 def new_t5(tokenizer: PreTrainedTokenizerFast) -> T5EncoderModel:
     """Text tokens `[B, L, WIDTH]`."""
     return T5EncoderModel(
         T5Config(
-            vocab_size=len(tokenizer), d_model=WIDTH, d_kv=24, d_ff=2 * WIDTH, num_layers=1, num_heads=4,
-            pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id, dropout_rate=0.0,
+            vocab_size=len(tokenizer),
+            d_model=WIDTH,
+            d_kv=24,
+            d_ff=2 * WIDTH,
+            num_layers=1,
+            num_heads=4,
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            dropout_rate=0.0,
             decoder_start_token_id=tokenizer.pad_token_id,
         )
-    ).eval()  # fmt: skip
+    ).eval()
 
 
 @torch.no_grad()

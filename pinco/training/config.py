@@ -51,7 +51,7 @@ class TrainingConfig:
             raise ValueError(f"ema_decay must lie in [0, 1), not {self.ema_decay}")
 
     def learning_rate_at(self, step: int) -> float:
-        """Share of the peak learning rate at `step` (0-based): linear warm-up, then a cosine down to the final share."""
+        """Share of the peak learning rate at `step` (0-based): linear warm-up, then a cosine to the final share."""
         if step < self.warmup_steps:
             return (step + 1) / self.warmup_steps
         progress = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)

@@ -87,8 +87,10 @@ def train(task: Task, config: TrainingConfig, folder: Path, *, stop_after: int |
     peaks = [group["lr"] for group in groups]
     optimizer = torch.optim.AdamW(
         [{**group, "params": [p for _, p in group["params"]]} for group in groups],
-        betas=(0.9, config.beta2), weight_decay=config.weight_decay, fused=True,
-    )  # fmt: skip
+        betas=(0.9, config.beta2),
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
     ema = Ema(named, config.ema_decay)
     start, spent = _resume(folder, config, named, ema, optimizer)
     log = _Log(folder / "log.jsonl", start) if leads else None
@@ -113,8 +115,16 @@ def train(task: Task, config: TrainingConfig, folder: Path, *, stop_after: int |
         if log and (done % config.log_every == 0 or done == end):
             now = time.monotonic()
             rate = config.batch_size * since_log / (now - last_log)
-            log.write({"step": done, "loss": loss.item(), "gradient_norm": float(norm), "samples_per_second": round(rate, 2),
-                       "seconds": round(spent + now - began, 1), **details})  # fmt: skip
+            log.write(
+                {
+                    "step": done,
+                    "loss": loss.item(),
+                    "gradient_norm": float(norm),
+                    "samples_per_second": round(rate, 2),
+                    "seconds": round(spent + now - began, 1),
+                    **details,
+                }
+            )
             last_log, since_log = now, 0
         if log and (done == end or (config.validate_every and done % config.validate_every == 0)):
             with ema.applied():
@@ -149,10 +159,12 @@ def _resume(
         return 0, 0.0
     tensors, state = found
     now, then = ({**d["config"], "ranks": d["ranks"]} for d in (_identity(config), state))
+    if state["step"] >= config.steps:  # nothing is left to draw, so who drew no longer matters
+        then["ranks"] = now["ranks"]
     if now != then:
-        differing = [k for k, v in now.items() if then.get(k) != v]
+        differing = ", ".join(k for k, v in now.items() if then.get(k) != v)
         raise CheckpointMismatch(
-            f"{folder} holds a run with another {', '.join(differing)}; resume with the same settings or use a new folder"
+            f"{folder} holds a run with another {differing}; resume with the same settings or use a new folder"
         )
     if set(tensors["weights"]) != set(named):
         raise CheckpointMismatch(f"{folder} holds a run of another model; use a new folder")

@@ -90,9 +90,8 @@ def flow_matching_loss(
     """
     error = (prediction.float() - noised.target.float()).square().mean(-1)
     error = error * compute_loss_weighting_for_sd3(scheme, noised.sigma)[:, None]
-    if weight is None:
-        return error.mean()
-    return (error * weight).sum() / weight.sum()
+    loss: torch.Tensor = error.mean() if weight is None else (error * weight).sum() / weight.sum()
+    return loss
 
 
 def split_by_region(

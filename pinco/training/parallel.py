@@ -36,3 +36,21 @@ def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
     flat /= world_size()
     for gradient, mean in zip(gradients, torch._utils._unflatten_dense_tensors(flat, gradients), strict=True):
         gradient.copy_(mean)
+
+
+def share_of(count: int) -> slice:
+    """The rows of a table of `count` rows that this rank computes; `joined` puts the shares together again."""
+    each = -(-count // world_size())
+    return slice(rank() * each, min(count, (rank() + 1) * each))
+
+
+def joined(share: torch.Tensor, count: int) -> torch.Tensor:
+    """All ranks' shares of a table of `count` rows, in order, on every rank."""
+    if world_size() == 1:
+        return share
+    each = -(-count // world_size())
+    padded = share.new_zeros((each, *share.shape[1:]))
+    padded[: len(share)] = share
+    parts = [torch.empty_like(padded) for _ in range(world_size())]
+    dist.all_gather(parts, padded)
+    return torch.cat(parts)[:count]

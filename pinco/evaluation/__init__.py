@@ -1,0 +1,1 @@
+"""How pictures are judged: always the raw output, before the product is pasted back."""
