@@ -31,7 +31,8 @@ def segment(rgb: U8, iterations: int = 3) -> Silhouette:
     """Silhouette of the product in a reduced photo `[h, w, 3]` (longer side of some hundred pixels). Deterministic."""
     backdrop = estimate_backdrop(rgb)
     if backdrop.share < 0.5:
-        return Silhouette(_without_specks(_grabcut(rgb, _central(rgb.shape[:2]), 2 * iterations)), 0.0)
+        guess = _without_specks(_grabcut(rgb, _central(rgb.shape[:2]), 2 * iterations))
+        return Silhouette(~_at_border(~guess), 0.0)  # a guess has no holes: nothing says what shows through one
     likely, strong = max(4.0, 3.0 * backdrop.noise), max(10.0, 6.0 * backdrop.noise)
     different = backdrop.distance > likely
     shadow = _shadow_like(rgb, backdrop)
@@ -65,15 +66,20 @@ def _ground(same: Bits, shadow: Bits) -> Bits:
     A shadow may be this deep only: where a grey product meets its own shadow without an edge, the ground would
     otherwise run into it.
     """
-    _, regions = cv2.connectedComponents(same.astype(np.uint8), connectivity=4)
-    frame = np.zeros(same.shape, bool)
-    frame[0], frame[-1], frame[:, 0], frame[:, -1] = True, True, True, True
-    ground = np.isin(regions, np.unique(regions[frame & same]))
+    ground = _at_border(same)
     grown = ground.astype(np.uint8)
     allowed = (ground | shadow).astype(np.uint8)
     for _ in range(round(0.15 * float(np.sqrt((~ground).sum())))):
         grown = cv2.dilate(grown, _CROSS) & allowed
     return np.asarray(grown > 0)
+
+
+def _at_border(bits: Bits) -> Bits:
+    """The components that reach the border."""
+    _, regions = cv2.connectedComponents(bits.astype(np.uint8), connectivity=4)
+    frame = np.zeros(bits.shape, bool)
+    frame[0], frame[-1], frame[:, 0], frame[:, -1] = True, True, True, True
+    return np.isin(regions, np.unique(regions[frame & bits]))
 
 
 def _holes(product: Bits, shadow: Bits, backdrop: Backdrop, likely: float) -> tuple[Bits, Bits]:

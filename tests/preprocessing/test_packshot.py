@@ -69,6 +69,7 @@ def test_a_photo_without_a_backdrop_gets_a_guess_and_no_confidence() -> None:
     silhouette = segment(photographs.coffee())
     assert silhouette.confidence < 0.2
     assert silhouette.product[200, 300] and 0.1 < silhouette.product.mean() < 0.7
+    assert cv2.connectedComponents((~silhouette.product).astype(np.uint8), connectivity=4)[0] - 1 == 1, "no holes"
 
 
 def test_the_backdrop_alone_has_no_product() -> None:
