@@ -46,13 +46,14 @@ def predict(
     transformer: FluxTransformer2DModel, noised: Noised, batch: Batch, attention: dict[str, Any] | None = None
 ) -> torch.Tensor:
     """The transformer's velocity `[B, N, D]` for a noised batch, called the way `FluxPipeline` calls it."""
-    text_ids = torch.zeros(batch.sequence.shape[1], 3)
+    device = noised.x_t.device
+    text_ids = torch.zeros(batch.sequence.shape[1], 3, device=device)
     velocity: torch.Tensor = transformer(
         hidden_states=noised.x_t,
         timestep=noised.sigma,
         encoder_hidden_states=batch.sequence,
         pooled_projections=batch.pooled,
-        img_ids=position_ids(batch.grid),
+        img_ids=position_ids(batch.grid).to(device),
         txt_ids=text_ids,
         joint_attention_kwargs=attention,
         return_dict=False,
@@ -72,10 +73,14 @@ class BackboneTask:
         return [{"params": list(self.transformer.named_parameters()), "lr": learning_rate}]
 
     def loss(self, step: int, batch_size: int, generator: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
-        batch = self._train.draw(batch_size, generator)
+        batch = self._train.draw(batch_size, generator).to(self.transformer.device)
         noised = add_noise(batch.latents, generator)
         return flow_matching_loss(predict(self.transformer, noised, batch), noised), {}
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        return validation_by_region(lambda noised, batch: predict(self.transformer, noised, batch), self._held_out)
+        return validation_by_region(
+            lambda noised, batch: predict(self.transformer, noised, batch),
+            self._held_out,
+            device=self.transformer.device,
+        )

@@ -22,7 +22,7 @@ from pinco.toy.quality import Line, Pair
 from pinco.toy.stages import PRESETS
 
 U8 = NDArray[np.uint8]
-STAGES = ("vae", "backbone", "adapter", "segmenter", "classifier")
+STAGES = ("vae", "decoder", "backbone", "adapter", "segmenter", "classifier")
 CARD, FIGURES, SHEET = "README.md", "quality.json", "quality.jpg"
 
 # The bars of the toy's quality, as shares or dB.
@@ -156,9 +156,9 @@ def _quality(lines: Sequence[Line], instruments: dict[str, float], pairs: int) -
     ratio = pinco.subject.extension / max(peer.subject.extension, 1e-9)
     rows = [
         f"{pairs} held-out product-place pairs, raw output before anything is pasted back, the same prompts and seeds "
-        "in every line. Place: share of pictures whose place the classifier reads as the prompted one, product blanked; "
-        "control: the same, judged against another pair's prompt. Extension, shrinkage and PSNR inside the mask are "
-        "medians; the first line is the instruments' own floor and ceiling.",
+        "in every line. Place: share of pictures whose place the classifier reads as the prompted one, with the product "
+        "blanked; control: the same, judged against another pair's prompt. Extension, shrinkage and PSNR inside the mask "
+        "are medians; the first line is the instruments' own floor and ceiling.",
         "",
         "| variant | place | control | extension | shrinkage | in-mask PSNR, dB |",
         "|---|---|---|---|---|---|",

@@ -34,7 +34,7 @@ def canvases(layers: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.u
 
 def encode_images(vae: AutoencoderKL, images: NDArray[np.uint8]) -> torch.Tensor:
     """Latents `[N, 16, h, w]` of uint8 `[N, H, W, 3]`, as the transformer sees them."""
-    return torch.cat([encode(vae, to_signed(images[i : i + _CHUNK])) for i in range(0, len(images), _CHUNK)])
+    return torch.cat([encode(vae, to_signed(images[i : i + _CHUNK])).cpu() for i in range(0, len(images), _CHUNK)])
 
 
 def text_table(

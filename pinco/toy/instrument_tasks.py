@@ -60,9 +60,8 @@ class _Scenes:
     def _picture(self, rng: np.random.Generator, scenes: SceneSet, i: int) -> NDArray[np.uint8]:
         """The scene, or sometimes its product on the canvas's neutral grey, where the instrument is asked as well."""
         if self._neutral_share and rng.random() < self._neutral_share:
-            return on_neutral(scenes.layer[i : i + 1])[0]
-        picture: NDArray[np.uint8] = scenes.image[i]
-        return picture
+            return np.asarray(on_neutral(scenes.layer[i : i + 1])[0])
+        return np.asarray(scenes.image[i])
 
 
 class SegmenterTask:

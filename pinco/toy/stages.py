@@ -34,6 +34,7 @@ class Preset:
     scenes: int
     validation_scenes: int
     vae: TrainingConfig
+    decoder: TrainingConfig
     backbone: TrainingConfig
     adapter: TrainingConfig
     segmenter: TrainingConfig
@@ -41,7 +42,7 @@ class Preset:
 
     def with_seed(self, seed: int) -> Preset:
         """The same preset with every stage's chance moved by `seed`; 0 is the shipped toy."""
-        stages = ("vae", "backbone", "adapter", "segmenter", "classifier")
+        stages = ("vae", "decoder", "backbone", "adapter", "segmenter", "classifier")
         return replace(self, **{s: replace(getattr(self, s), seed=getattr(self, s).seed + 100 * seed) for s in stages})
 
 
@@ -62,6 +63,15 @@ PRESETS: dict[str, Preset] = {
             seed=1,
             checkpoint_every=300,
             validate_every=300,
+        ),
+        decoder=TrainingConfig(
+            steps=1200,
+            batch_size=16,
+            learning_rate=1e-3,
+            ema_decay=0.998,
+            seed=6,
+            checkpoint_every=200,
+            validate_every=200,
         ),
         backbone=TrainingConfig(
             steps=1700,
@@ -90,6 +100,7 @@ PRESETS: dict[str, Preset] = {
         scenes=20,
         validation_scenes=10,
         vae=TrainingConfig(steps=2, batch_size=2, learning_rate=1e-3, seed=1),
+        decoder=TrainingConfig(steps=2, batch_size=2, learning_rate=1e-3, seed=6),
         backbone=TrainingConfig(steps=2, batch_size=2, learning_rate=1e-3, seed=2),
         adapter=TrainingConfig(steps=2, batch_size=2, learning_rate=1e-3, seed=5),
         segmenter=TrainingConfig(steps=2, batch_size=2, learning_rate=1e-3, seed=3),
@@ -99,7 +110,7 @@ PRESETS: dict[str, Preset] = {
 
 
 class Workshop:
-    """Runs the stages in `folder`, in order; finished ones are loaded instead of run again.
+    """Runs the stages in `folder`, in order; finished ones are loaded instead of run again. Uses a GPU if there is one.
 
     Args:
         folder: holds drawn scenes, checkpoints and logs of all stages.
@@ -111,6 +122,7 @@ class Workshop:
         self.folder = folder
         self.preset = preset
         self._workers = workers
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._cached: tuple[CachedDataset, CachedDataset] | None = None
 
     def scenes(self) -> tuple[Sets, Sets]:
@@ -125,11 +137,17 @@ class Workshop:
 
     def vae(self) -> AutoencoderKL:
         torch.manual_seed(self.preset.vae.seed)
-        vae = new_vae()
+        vae = new_vae().to(self.device)
         sets = self.scenes()
         train(VaeTask(vae, *sets), self.preset.vae, self.folder / "vae")
         set_latent_scale(vae, sets[0])
         return vae.eval().requires_grad_(False)
+
+    def decoder(self, vae: AutoencoderKL) -> None:
+        """Train the decoder on, in place. It is a stage of its own because nothing but the pictures depends on it."""
+        vae.decoder.requires_grad_(True)
+        train(VaeTask(vae, *self.scenes(), decoder_only=True), self.preset.decoder, self.folder / "decoder")
+        vae.eval().requires_grad_(False)
 
     def text(self) -> tuple[CLIPTextModel, T5EncoderModel, PreTrainedTokenizerFast]:
         """Random, from the backbone's seed, and frozen."""
@@ -146,14 +164,15 @@ class Workshop:
 
     def backbone(self, vae: AutoencoderKL) -> FluxTransformer2DModel:
         torch.manual_seed(self.preset.backbone.seed)
-        transformer = new_transformer()
+        transformer = new_transformer().to(self.device)
         train(BackboneTask(transformer, *self.cached(vae)), self.preset.backbone, self.folder / "backbone")
         return transformer.eval().requires_grad_(False)
 
     def adapter(self, vae: AutoencoderKL, transformer: FluxTransformer2DModel) -> PincoAdapter:
         torch.manual_seed(self.preset.adapter.seed)
         # All subject tokens: at 64 tokens pruning saves nothing, and the neutral ones say where the product ends.
-        adapter = PincoAdapter.for_backbone(transformer, vae.config, prune=False)
+        adapter: PincoAdapter = PincoAdapter.for_backbone(transformer, vae.config, prune=False)
+        adapter.to(self.device)
         adapter.attach(transformer)
 
         def velocity(noised: Noised, batch: Batch, subject: Subject) -> torch.Tensor:

@@ -61,12 +61,13 @@ def _rank(number: int, ranks: int, rendezvous: Path, folder: Path, toy: Path, se
     dist.init_process_group("gloo", init_method=f"file://{rendezvous.absolute()}", rank=number, world_size=ranks)
     workshop = Workshop(folder, PRESETS[preset].with_seed(seed), workers=ranks)
     vae = workshop.vae()
+    workshop.decoder(vae)
     transformer = workshop.backbone(vae)
     adapter = workshop.adapter(vae, transformer)
     segmenter, classifier = workshop.instruments()
     if number == 0:
         clip, t5, tokenizer = workshop.text()
-        ToyParts(vae, clip, t5, tokenizer, transformer, adapter, segmenter, classifier).save(toy)
+        ToyParts(vae.cpu(), clip, t5, tokenizer, transformer.cpu(), adapter.cpu(), segmenter, classifier).save(toy)
     dist.barrier()
     dist.destroy_process_group()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -58,20 +59,26 @@ def on_neutral(layer: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 class VaeTask:
-    """Reconstruction of scenes and of products on neutral grey (`pinco.training.loop.Task`)."""
+    """Reconstruction of scenes and of products on neutral grey (`pinco.training.loop.Task`).
 
-    def __init__(self, vae: AutoencoderKL, train: Sets, held_out: Sets) -> None:
+    With `decoder_only` the encoder is frozen: the latents, and all that was trained on them, stay what they are.
+    """
+
+    def __init__(self, vae: AutoencoderKL, train: Sets, held_out: Sets, *, decoder_only: bool = False) -> None:
         self.vae = vae.to(memory_format=torch.channels_last)
+        self._decoder_only = decoder_only
         self._train = train
         self._held_out = held_out
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
-        return [{"params": list(self.vae.named_parameters()), "lr": learning_rate}]
+        learning = self.vae.decoder if self._decoder_only else self.vae
+        return [{"params": list(learning.named_parameters()), "lr": learning_rate}]
 
     def loss(self, step: int, batch_size: int, generator: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
         x, mask = self._batch(step, batch_size, generator)
-        posterior = self.vae.encode(x).latent_dist
-        noise = torch.randn(posterior.mean.shape, generator=generator)
+        with torch.set_grad_enabled(not self._decoder_only):
+            posterior = self.vae.encode(x).latent_dist
+        noise = torch.randn(posterior.mean.shape, generator=generator).to(x.device)
         y = self.vae.decode(posterior.mean + posterior.std * noise).sample.float()
         weight = 1 + PRODUCT_WEIGHT * mask
         error = y - x
@@ -97,7 +104,7 @@ class VaeTask:
             image = np.stack([im[y : y + CROP, x : x + CROP] for im, (y, x) in zip(image, corners, strict=True)])
             mask = np.stack([m[y : y + CROP, x : x + CROP] for m, (y, x) in zip(mask, corners, strict=True)])
         x = to_signed(image).contiguous(memory_format=torch.channels_last)
-        return x, torch.from_numpy(mask).float().div_(255)[:, None]
+        return x.to(self.vae.device), torch.from_numpy(mask).float().div_(255)[:, None].to(self.vae.device)
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -105,12 +112,12 @@ class VaeTask:
         square, inside, pixels, covered = 0.0, 0.0, 0, 0.0
         for scenes in self._held_out.values():
             for start in range(0, len(scenes), 32):
-                x = to_signed(scenes.image[start : start + 32])
-                mask = torch.from_numpy(scenes.layer[start : start + 32, ..., 3]).eq(255)[:, None].float()
+                x = to_signed(scenes.image[start : start + 32]).to(self.vae.device)
+                mask = torch.from_numpy(scenes.layer[start : start + 32, ..., 3]).to(x.device).eq(255)[:, None].float()
                 error = (decode(self.vae, encode(self.vae, x, raw=True), raw=True) - x).div_(2).square_()
                 square, pixels = square + error.sum().item(), pixels + error.numel()
                 inside, covered = inside + (error * mask).sum().item(), covered + 3 * mask.sum().item()
-        return {"psnr": -10 * np.log10(square / pixels), "psnr_product": -10 * np.log10(inside / covered)}
+        return {"psnr": -10 * math.log10(square / pixels), "psnr_product": -10 * math.log10(inside / covered)}
 
 
 @torch.no_grad()
@@ -119,7 +126,7 @@ def encode(vae: AutoencoderKL, images: torch.Tensor, *, raw: bool = False) -> to
 
     With `raw` the latent is left as the autoencoder makes it.
     """
-    z: torch.Tensor = vae.encode(images.to(vae.dtype)).latent_dist.mode()
+    z: torch.Tensor = vae.encode(images.to(vae.device, vae.dtype)).latent_dist.mode()
     return z if raw else (z - vae.config.shift_factor) * vae.config.scaling_factor
 
 

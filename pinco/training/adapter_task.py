@@ -56,7 +56,7 @@ class AdapterTask:
         return [{**group, "params": [(names[id(p)], p) for p in group["params"]]} for group in groups]
 
     def loss(self, step: int, batch_size: int, generator: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
-        batch = self._train.draw(batch_size, generator)
+        batch = self._train.draw(batch_size, generator).to(self.adapter.device)
         noised = add_noise(batch.latents, generator, shift=self._shift)
         weight = 1 + self._subject_weight * batch.cover
         return flow_matching_loss(self._velocity(noised, batch), noised, weight), {"gate": self._mean_gate()}
@@ -69,4 +69,4 @@ class AdapterTask:
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        return validation_by_region(self._velocity, self._held_out, shift=self._shift)
+        return validation_by_region(self._velocity, self._held_out, shift=self._shift, device=self.adapter.device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 
@@ -62,6 +62,11 @@ class Batch:
     pooled: torch.Tensor
     sequence: torch.Tensor
     grid: tuple[int, int]
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on `device`."""
+        moved = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name != "grid"}
+        return Batch(**moved, grid=self.grid)
 
 
 @dataclass(frozen=True)

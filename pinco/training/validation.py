@@ -16,7 +16,11 @@ VALIDATION_SEED = 7
 
 @torch.no_grad()
 def validation_by_region(
-    predict: Callable[[Noised, Batch], torch.Tensor], held_out: CachedDataset, batch_size: int = 64, shift: float = 1.0
+    predict: Callable[[Noised, Batch], torch.Tensor],
+    held_out: CachedDataset,
+    batch_size: int = 64,
+    shift: float = 1.0,
+    device: torch.device | None = None,
 ) -> dict[str, float]:
     """Mean square error of the velocity over all held-out samples, each with its own prompt.
 
@@ -25,13 +29,15 @@ def validation_by_region(
         held_out: samples that training never sees.
         batch_size: changes nothing but speed and memory.
         shift: timestep shift of the backbone's scheduler.
+        device: where `predict` computes; the noise is the same on all.
 
     Returns:
         `loss` over all tokens, and `subject`, `background`, `boundary`.
     """
     generator = torch.Generator().manual_seed(VALIDATION_SEED)
     sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
-    for batch in held_out.in_order(batch_size):
+    for cached in held_out.in_order(batch_size):
+        batch = cached.to(device or torch.device("cpu"))
         noised = add_noise(batch.latents, generator, shift=shift)
         for name, (error, tokens) in split_by_region(predict(noised, batch), noised, batch.cover, batch.grid).items():
             sums[name][0] += error
