@@ -155,9 +155,9 @@ def _quality(lines: Sequence[Line], instruments: dict[str, float], pairs: int) -
     below = ceiling.subject.psnr - pinco.subject.psnr
     ratio = pinco.subject.extension / max(peer.subject.extension, 1e-9)
     rows = [
-        f"{pairs} held-out product-place pairs, raw output before anything is pasted back, the same prompts and seeds "
-        "in every line. Place: share of pictures whose place the classifier reads as the prompted one, with the product "
-        "blanked; control: the same, judged against another pair's prompt. Extension, shrinkage and PSNR inside the mask "
+        f"{pairs} held-out product-place pairs, raw output, nothing pasted back, the same prompts and seeds "
+        "in every line. Place: share of pictures whose place the classifier reads as the prompted one, the product "
+        "blanked; control: the same, judged against another pair's prompt. Extension, shrinkage and in-mask PSNR "
         "are medians; the first line is the instruments' own floor and ceiling.",
         "",
         "| variant | place | control | extension | shrinkage | in-mask PSNR, dB |",
