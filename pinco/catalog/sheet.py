@@ -103,15 +103,16 @@ def read_sheet(path: str | Path, *, endpoint: str | None = None) -> Sheet:
 def parse_sheet(data: bytes, path: str) -> Sheet:
     """`read_sheet` for bytes that are at hand; `path` is for messages, and where relative photos are looked for."""
     problems = Problems(path)
-    table = _named(read_csv(data, problems, [*COLUMNS, "var"]), problems)
+    raw = read_csv(data, problems, [*COLUMNS, "var"])
+    table = _named(raw, problems)
     names = set(table.columns)
-    if names and "sku" not in names:
+    if raw.columns and "sku" not in names:
         problems.error("the column sku is missing", row=1, hint="Add a column sku with one product per row.")
-    if names and not names & {"prompt", "template"}:
+    if raw.columns and not names & {"prompt", "template"}:
         problems.error("there is no column prompt", row=1, hint="Add a column prompt, or template.")
     if not table.rows and not problems.errors:
         problems.error("the sheet has no rows", hint="Write one row per product and prompt under the header.")
-    if not names or "sku" not in names or not table.rows or not names & {"prompt", "template"}:
+    if "sku" not in names or not names & {"prompt", "template"} or not table.rows:
         raise SheetErrors(problems.errors, problems.warnings)
     rows = tuple(_row(line, problems) for line in table.rows)
     return Sheet(path, rows, tuple(problems.errors), tuple(problems.warnings))

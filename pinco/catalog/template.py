@@ -61,6 +61,8 @@ class PromptTemplate:
             self._template: Template = environment.from_string(straight)
         except TemplateSyntaxError as error:
             raise TemplateError(f"the template cannot be read: {error.message}") from error
+        except (RecursionError, SyntaxError, MemoryError) as error:  # Python's own limits on what Jinja compiles to
+            raise TemplateError("the template is nested too deeply") from error
         guarded = {
             name.name
             for node in tree.find_all((nodes.Filter, nodes.Test))
