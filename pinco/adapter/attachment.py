@@ -7,7 +7,7 @@ from typing import Any
 
 from pinco.adapter.layer import SubjectLayer
 from pinco.adapter.processors import Family
-from pinco.adapter.processors.family import Settings
+from pinco.adapter.processors.family import AttachedAdapter
 
 
 class Attachment:
@@ -17,7 +17,7 @@ class Attachment:
     """
 
     def __init__(
-        self, family: Family, transformer: Any, layers: Mapping[int, SubjectLayer], settings: Settings
+        self, family: Family, transformer: Any, layers: Mapping[int, SubjectLayer], adapter: AttachedAdapter
     ) -> None:
         """Enter the attention layers `layers` of `transformer`.
 
@@ -29,7 +29,7 @@ class Attachment:
         self._attentions: dict[int, Any] = {number: attentions[number] for number in layers}
         self._originals = {number: attention.processor for number, attention in self._attentions.items()}
         processors = {
-            number: family.processor(number, layer, settings, self._originals[number])
+            number: family.processor(number, layer, adapter, self._originals[number])
             for number, layer in layers.items()
         }
         for number, processor in processors.items():

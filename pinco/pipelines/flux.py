@@ -40,6 +40,7 @@ class FluxPincoPipeline:
         adapter: PincoAdapter | None = None,
         defaults: GenerationDefaults | None = None,
         *,
+        one_at_a_time: bool | None = None,
         remembered_prompts: int = 64,
     ) -> None:
         """Put the pipeline over a loaded backbone; an adapter that is not attached yet gets attached.
@@ -47,8 +48,12 @@ class FluxPincoPipeline:
         Without an adapter it is the bare backbone: the baseline. Unless given, `defaults` are those of FLUX.1 dev or
         schnell, whichever the backbone resembles. Raises what `PincoAdapter.attach` raises, and `ValueError` for an
         adapter that is attached to another backbone.
+
+        one_at_a_time: give every image the transformer to itself, so that its bytes do not depend on what else is in
+            the call; `None` does so on the CPU and batches elsewhere.
         """
         self.pipe = pipe
+        self._one_at_a_time = one_at_a_time
         self.adapter = adapter
         self.defaults = defaults or _family_defaults(pipe)
         if adapter is not None:
@@ -118,8 +123,7 @@ class FluxPincoPipeline:
     def generate(self, encoded: EncodedCanvas, requests: Sequence[GenerationRequest]) -> list[U8]:
         """The raw image `[h, w, 3]` of every request, in their order.
 
-        On the CPU each image has the transformer to itself, so its bytes do not depend on what else is in the call; on
-        other devices requests with equal settings go through in one batch.
+        Unless each image has the transformer to itself, requests with equal settings go through in one batch.
         """
         images: dict[int, U8] = {}
         for group in self._groups(requests):
@@ -128,7 +132,8 @@ class FluxPincoPipeline:
         return [images[number] for number in range(len(requests))]
 
     def _groups(self, requests: Sequence[GenerationRequest]) -> list[list[int]]:
-        if self.device.type == "cpu":
+        alone = self.device.type == "cpu" if self._one_at_a_time is None else self._one_at_a_time
+        if alone:
             return [[number] for number in range(len(requests))]
         groups: dict[tuple[Any, ...], list[int]] = {}
         for number, request in enumerate(requests):

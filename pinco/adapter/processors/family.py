@@ -13,8 +13,8 @@ from pinco.adapter.positions import Rotary
 from pinco.adapter.subject import KeyValue, Subject
 
 
-class Settings(Protocol):
-    """What all processors of an attached adapter share; the adapter itself provides it."""
+class AttachedAdapter(Protocol):
+    """What the processors of an attached adapter ask of it."""
 
     @property
     def anchor(self) -> bool:
@@ -54,7 +54,7 @@ class Family(Protocol):
     def keys_values(self, layer: SubjectLayer, subject: Subject, positions: Rotary | None) -> KeyValue:
         """A layer's anchored keys and values for a subject; `positions` is `None` where there is no anchor."""
 
-    def processor(self, number: int, layer: SubjectLayer, settings: Settings, base: Any) -> Any:
+    def processor(self, number: int, layer: SubjectLayer, adapter: AttachedAdapter, base: Any) -> Any:
         """The processor for layer `number`, over its original one. Raises `ValueError` for a foreign `base`."""
 
     def entered(self, processor: Any) -> bool:

@@ -22,7 +22,7 @@ from pinco.adapter.attention import subject_attention
 from pinco.adapter.config import BackboneDims
 from pinco.adapter.layer import SubjectLayer
 from pinco.adapter.positions import Rotary, gather_rows, image_rows, rotate
-from pinco.adapter.processors.family import Settings
+from pinco.adapter.processors.family import AttachedAdapter
 from pinco.adapter.subject import KeyValue, Subject
 
 PATCH_SIZE = 2
@@ -43,10 +43,10 @@ class FluxPincoProcessor:
         self,
         number: int | None = None,
         layer: SubjectLayer | None = None,
-        settings: Settings | None = None,
+        adapter: AttachedAdapter | None = None,
         base: FluxAttnProcessor | None = None,
     ) -> None:
-        if number is None or layer is None or settings is None or base is None:
+        if number is None or layer is None or adapter is None or base is None:
             # diffusers' load_ip_adapter makes every single block's processor again, from its class alone.
             raise RuntimeError(
                 "a Pinco adapter is attached to this backbone and its processors cannot be made anew: "
@@ -54,7 +54,7 @@ class FluxPincoProcessor:
             )
         self.number = number
         self.layer = layer
-        self.settings = settings
+        self.adapter = adapter
         self.base = base
 
     @property
@@ -89,12 +89,12 @@ class FluxPincoProcessor:
             key = apply_rotary_emb(key, image_rotary_emb, sequence_dim=1)
         subject_key, subject_value = self._keys_values(subject, image_rotary_emb)
         q, k, v, ks, vs = (x.transpose(1, 2) for x in (query, key, value, subject_key, subject_value))
-        a, b = self.settings.weights(self.layer)
+        a, b = self.adapter.weights(self.layer)
         attended = subject_attention(q, k, v, ks, vs, a, b, subject.keep)
         return _project_out(attn, attended.transpose(1, 2).flatten(2, 3), encoder_hidden_states)
 
     def _silent(self, subject: Subject) -> bool:
-        if self.settings.silent:
+        if self.adapter.silent:
             return True
         if subject.cache is not None:
             return subject.cache[self.number] is None
@@ -110,7 +110,7 @@ class FluxPincoProcessor:
             cached = subject.cache[self.number]
             assert cached is not None  # _silent has sent those to the base processor
             return cached
-        anchor = rotary if self.settings.anchor else None
+        anchor = rotary if self.adapter.anchor else None
         return keys_values(self.layer, subject, None if anchor is None else image_rows(anchor, subject.latent_tokens))
 
 
@@ -214,14 +214,14 @@ class FluxFamily:
         """Rotated keys and values, `[B, N_sub, H, D]`."""
         return keys_values(layer, subject, positions)
 
-    def processor(self, number: int, layer: SubjectLayer, settings: Settings, base: Any) -> FluxPincoProcessor:
+    def processor(self, number: int, layer: SubjectLayer, adapter: AttachedAdapter, base: Any) -> FluxPincoProcessor:
         """A processor over the stock one; a foreign processor would be silenced, so it is refused."""
         if type(base) is not FluxAttnProcessor:
             raise ValueError(
                 f"layer {number} of the backbone has a foreign attention processor ({type(base).__name__}), which "
                 "Pinco would replace. Take off what put it there (unload_ip_adapter, adapter.detach), then attach Pinco"
             )
-        return FluxPincoProcessor(number, layer, settings, base)
+        return FluxPincoProcessor(number, layer, adapter, base)
 
     def entered(self, processor: Any) -> bool:
         """Whether this is a Pinco processor."""

@@ -59,7 +59,7 @@ def test_fused_equals_reference_forward_and_backward(dtype: torch.dtype, shape: 
 
 @pytest.mark.parametrize("padded", [False, True], ids=["all", "padded"])
 def test_gradcheck_in_double_precision(padded: bool) -> None:
-    inputs = [tensor.requires_grad_() for tensor in _tensors(torch.float64, tokens=5, subject_tokens=9, dim=4)]
+    inputs = [tensor.requires_grad_() for tensor in _tensors(torch.float64, tokens=3, subject_tokens=9, dim=2)]
     a, b = (gate.requires_grad_() for gate in _gates((1, HEADS, 1, 1), torch.float64))
     keep = _padding() if padded else None
     assert torch.autograd.gradcheck(lambda *tensors: fused(*tensors, keep), (*inputs, a, b))
@@ -138,6 +138,15 @@ def test_an_unknown_device_takes_the_reference(monkeypatch: pytest.MonkeyPatch) 
     assert not can_fuse(tensors[0].to("meta"), None)
     monkeypatch.setattr(attention, "can_fuse", lambda q, keep: False)
     assert torch.equal(subject_attention(*tensors, *gates), reference(*tensors, *gates))
+
+
+def test_the_cuda_kernels_take_these_arguments() -> None:
+    """Without a GPU: the meta device checks names, order and shapes against PyTorch's own registration."""
+    q, _, _, ks, vs = (tensor.to("meta") for tensor in _tensors(torch.bfloat16))
+    out, lse, state = attention._flash(q, ks, vs, None)
+    assert out.shape == q.shape and lse.shape == q.shape[:3] and lse.dtype == torch.float32
+    gradients = attention._flash_backward(torch.empty_like(out), q, ks, vs, out, lse, None, list(state))
+    assert [gradient.shape for gradient in gradients] == [q.shape, ks.shape, vs.shape]
 
 
 def test_it_survives_checkpointing() -> None:

@@ -56,6 +56,22 @@ def test_an_image_is_byte_identical_whatever_else_is_in_the_call(
     assert all(np.array_equal(a, b) for a, b in zip(backwards, together[::-1], strict=True))
 
 
+def test_a_batch_makes_the_same_images_up_to_rounding(pinco: FluxPincoPipeline, make_canvas: MakeCanvas) -> None:
+    """What accelerators do: requests with equal settings share the calls, the others keep their place."""
+    encoded, requests = pinco.encode_canvas(make_canvas()), _requests(pinco)
+    alone = pinco.generate(encoded, requests)
+    calls: list[int] = []
+    hook = pinco.pipe.transformer.register_forward_pre_hook(
+        lambda module, args, kwargs: calls.append(len(kwargs["hidden_states"])), with_kwargs=True
+    )
+    batching = FluxPincoPipeline(pinco.pipe, pinco.adapter, one_at_a_time=False)
+    together = batching.generate(encoded, requests)
+    hook.remove()
+    assert sorted(calls) == [1] * (2 * 3 + 2 * 2) + [2] * (2 * 2)  # two guidance branches, three or two steps
+    for one, other in zip(alone, together, strict=True):
+        assert np.abs(one.astype(int) - other.astype(int)).max() <= 1
+
+
 def test_with_zero_gates_it_is_diffusers_pipeline_bit_for_bit(pipe: FluxPipeline, make_canvas: MakeCanvas) -> None:
     adapter = PincoAdapter.for_backbone(pipe.transformer, pipe.vae.config)
     pinco = FluxPincoPipeline(pipe, adapter)
