@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pinco.training import loop
+from pinco.training.checkpoint import CheckpointMismatch, complete_checkpoints, load_latest
+from pinco.training.config import TrainingConfig
+from pinco.training.loop import step_generator, train
+
+Make = Callable[..., Any]
+
+
+def _records(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def _same_checkpoints(one: Path, other: Path) -> None:
+    first, second = load_latest(one / "checkpoints"), load_latest(other / "checkpoints")
+    assert first is not None
+    assert second is not None
+    assert first[0].keys() == second[0].keys() == {"weights", "average", "optimizer"}
+    for stem, named in first[0].items():
+        assert named.keys() == second[0][stem].keys()
+        assert named
+        for name, tensor in named.items():
+            assert torch.equal(tensor, second[0][stem][name]), (stem, name)
+    assert {**first[1], "seconds": 0} == {**second[1], "seconds": 0}
+
+
+@pytest.mark.parametrize("stop", [1, 5, 7, 11])
+def test_stopped_and_resumed_equals_straight_through_bit_for_bit(
+    tmp_path: Path, make_task: Make, make_config: Make, stop: int
+) -> None:
+    straight, halted, resumed = make_task(), make_task(), make_task()
+    whole = train(straight, make_config(), tmp_path / "straight")
+    first = train(halted, make_config(), tmp_path / "twice", stop_after=stop)
+    second = train(resumed, make_config(), tmp_path / "twice")
+
+    assert (first.steps, first.resumed_from) == (stop, 0)
+    assert (second.steps, second.resumed_from) == (12, stop)
+    assert resumed.steps_seen == list(range(stop, 12))
+    for p, q in zip(straight.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(p, q)
+    assert whole.validation == second.validation
+    _same_checkpoints(tmp_path / "straight", tmp_path / "twice")
+
+
+def test_a_crash_past_the_last_checkpoint_is_made_up_bit_for_bit(
+    tmp_path: Path, make_task: Make, make_config: Make
+) -> None:
+    train(make_task(), make_config(), tmp_path / "straight")
+    crashing = make_task()
+    real = crashing.loss
+
+    def loss(step: int, batch_size: int, generator: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+        if step == 8:  # checkpoints lie at 5 and 10
+            raise KeyboardInterrupt
+        return real(step, batch_size, generator)
+
+    crashing.loss = loss
+    with pytest.raises(KeyboardInterrupt):
+        train(crashing, make_config(), tmp_path / "crashed")
+    assert [r["step"] for r in _records(tmp_path / "crashed")][-1] == 8
+    resumed = make_task()
+    assert train(resumed, make_config(), tmp_path / "crashed").resumed_from == 5
+    _same_checkpoints(tmp_path / "straight", tmp_path / "crashed")
+
+    # What was logged past the checkpoint is replaced, not doubled.
+    def without_times(folder: Path) -> list[dict[str, Any]]:
+        return [
+            {k: v for k, v in r.items() if k not in ("seconds", "samples_per_second")} for r in _records(folder)
+        ]
+
+    assert without_times(tmp_path / "crashed") == without_times(tmp_path / "straight")
+
+
+def test_a_torn_last_log_line_does_not_stop_a_resume(tmp_path: Path, make_task: Make, make_config: Make) -> None:
+    train(make_task(), make_config(), tmp_path, stop_after=5)
+    with (tmp_path / "log.jsonl").open("a") as log:
+        log.write('{"step": 6, "lo')  # the machine went down while this was written
+    train(make_task(), make_config(), tmp_path)
+    assert [r["step"] for r in _records(tmp_path)][-1] == 12
+
+
+def test_a_finished_run_trains_nothing_and_still_knows_its_figures(
+    tmp_path: Path, make_task: Make, make_config: Make
+) -> None:
+    first = make_task()
+    ended = train(first, make_config(), tmp_path)
+    log = (tmp_path / "log.jsonl").read_text()
+    again = make_task()
+    result = train(again, make_config(), tmp_path)
+    assert again.steps_seen == []
+    assert (result.steps, result.resumed_from) == (12, 12)
+    assert result.validation == ended.validation != {}
+    assert (tmp_path / "log.jsonl").read_text() == log
+    for p, q in zip(first.model.parameters(), again.model.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
+def test_the_task_ends_with_the_averaged_weights(tmp_path: Path, make_task: Make, make_config: Make) -> None:
+    task = make_task()
+    train(task, make_config(), tmp_path)
+    found = load_latest(tmp_path / "checkpoints")
+    assert found is not None
+    held = {**dict(task.model[0].named_parameters("first")), **dict(task.model[2].named_parameters("last"))}
+    for name, p in held.items():
+        assert torch.equal(p, found[0]["average"][name])
+    assert not torch.equal(found[0]["average"]["first.weight"], found[0]["weights"]["first.weight"])
+
+
+def test_validation_judges_the_averaged_weights(tmp_path: Path, make_task: Make, make_config: Make) -> None:
+    task = make_task()
+    result = train(task, make_config(), tmp_path)
+    assert result.validation == task.validate()  # the task holds the average now
+    assert _records(tmp_path)[-1] == {"step": 12, "validation/error": result.validation["error"]}
+
+
+def test_it_learns(tmp_path: Path, make_task: Make, make_config: Make) -> None:
+    task = make_task()
+    before = task.validate()["error"]
+    result = train(task, make_config(steps=150, batch_size=16, validate_every=0, checkpoint_every=150), tmp_path)
+    assert result.validation["error"] < before / 20
+
+
+def test_checkpoints_and_log_come_when_they_should(tmp_path: Path, make_task: Make, make_config: Make) -> None:
+    train(make_task(), make_config(), tmp_path)
+    assert sorted(complete_checkpoints(tmp_path / "checkpoints")) == [10, 12]
+    records = _records(tmp_path)
+    assert [r["step"] for r in records if "loss" in r] == [2, 4, 6, 8, 10, 12]
+    assert [r["step"] for r in records if "validation/error" in r] == [4, 8, 12]
+    assert {"gradient_norm", "samples_per_second", "seconds", "first_x"} <= records[0].keys()
+
+
+def test_groups_keep_their_ratio_of_learning_rates_along_the_schedule(
+    tmp_path: Path, make_task: Make, make_config: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates: list[list[float]] = []
+
+    class Watched(torch.optim.AdamW):
+        def step(self, closure: Any = None) -> None:
+            rates.append([g["lr"] for g in self.param_groups])
+            super().step(closure)
+
+    monkeypatch.setattr(loop.torch.optim, "AdamW", Watched)
+    config: TrainingConfig = make_config()
+    train(make_task(), config, tmp_path)
+    expected = [0.02 * config.learning_rate_at(step) for step in range(12)]
+    assert [r[0] for r in rates] == pytest.approx(expected)
+    assert [r[1] for r in rates] == pytest.approx([3 * lr for lr in expected])
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [({"learning_rate": 0.5}, "learning_rate"), ({"seed": 4}, "seed"), ({"steps": 20}, "steps")],
+)
+def test_resume_with_other_settings_is_refused_by_name(
+    tmp_path: Path, make_task: Make, make_config: Make, change: dict[str, Any], named: str
+) -> None:
+    train(make_task(), make_config(), tmp_path, stop_after=5)
+    with pytest.raises(CheckpointMismatch, match=rf"another {named};.*new folder"):
+        train(make_task(), make_config(**change), tmp_path)
+
+
+def test_resume_with_another_number_of_ranks_is_refused_unless_finished(
+    tmp_path: Path, make_task: Make, make_config: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(make_task(), make_config(), tmp_path / "half", stop_after=5)
+    train(make_task(), make_config(), tmp_path / "done")
+    monkeypatch.setattr(loop, "world_size", lambda: 2)
+    with pytest.raises(CheckpointMismatch, match="another ranks"):
+        train(make_task(), make_config(), tmp_path / "half")
+    assert train(make_task(), make_config(), tmp_path / "done").steps == 12
+
+
+def test_resume_of_another_model_is_refused(tmp_path: Path, make_task: Make, make_config: Make) -> None:
+    train(make_task(), make_config(), tmp_path, stop_after=5)
+    other = make_task()
+    other.parameter_groups = lambda lr: [{"params": list(other.model.named_parameters()), "lr": lr}]
+    with pytest.raises(CheckpointMismatch, match="another model"):
+        train(other, make_config(), tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_before_it_harms_the_checkpoint(
+    tmp_path: Path, make_task: Make, make_config: Make
+) -> None:
+    task = make_task(spoil_at=7)
+    with pytest.raises(FloatingPointError, match="the loss at step 7 is nan"):
+        train(task, make_config(), tmp_path)
+    assert all(p.isfinite().all() for p in task.model.parameters())
+    assert complete_checkpoints(tmp_path / "checkpoints") == [5]
+
+
+def test_the_way_out_of_a_lost_run_is_one_that_the_trainer_accepts(
+    tmp_path: Path, make_task: Make, make_config: Make
+) -> None:
+    with pytest.raises(FloatingPointError, match="new folder"):  # another learning rate is refused in this one
+        train(make_task(spoil_at=7), make_config(), tmp_path)
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(
+    tmp_path: Path, make_task: Make, make_config: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "world_size", lambda: 3)
+    with pytest.raises(ValueError, match="a batch of 4 cannot be shared evenly among 3 ranks"):
+        train(make_task(), make_config(), tmp_path)
+
+
+def test_autocast_trains_float32_weights(tmp_path: Path, make_task: Make, make_config: Make) -> None:
+    task, plain = make_task(), make_task()
+    train(task, make_config(autocast=True), tmp_path / "autocast")
+    train(plain, make_config(), tmp_path / "plain")
+    assert all(p.dtype == torch.float32 and p.isfinite().all() for p in task.model.parameters())
+    assert not torch.equal(task.model[0].weight, plain.model[0].weight)
+
+
+def test_each_step_of_each_rank_of_each_seed_has_its_own_chance() -> None:
+    drawn = {
+        float(torch.rand((), generator=step_generator(seed, step, of_rank), dtype=torch.float64))
+        for seed in (0, 1, 2)
+        for step in range(50)
+        for of_rank in (0, 1)
+    }
+    assert len(drawn) == 3 * 50 * 2
+    assert torch.equal(
+        torch.rand(3, generator=step_generator(1, 2, 1)), torch.rand(3, generator=step_generator(1, 2, 1))
+    )
+    assert math.isfinite(float(torch.rand((), generator=step_generator(10**9, 10**9, 10**6))))

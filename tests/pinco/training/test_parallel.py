@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from pinco.training.parallel import average_gradients, barrier, joined, rank, share_of, world_size
+
+SCRIPT = Path(__file__).with_name("two_ranks.py")
+ROOT = Path(__file__).parents[3]
+Tables = list[dict[str, torch.Tensor]]
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two real gloo processes leave behind."""
+    folder = tmp_path_factory.mktemp("ranks")
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(SCRIPT)]
+    ranks = [
+        subprocess.Popen(
+            [*command, str(number), str(folder / "rendezvous"), str(folder)],
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in (0, 1)
+    ]
+    try:
+        ends = [process.communicate(timeout=300)[1] for process in ranks]
+    finally:
+        for process in ranks:
+            process.kill()
+    assert [process.returncode for process in ranks] == [0, 0], "\n".join(ends)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tables(out: Path) -> Tables:
+    return [load_file(out / f"rank-{number}.safetensors") for number in (0, 1)]
+
+
+def test_averaged_gradients_equal_one_process_on_the_joined_batch(tables: Tables) -> None:
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 1))
+    batch = torch.randn(14, 5, generator=torch.Generator().manual_seed(0))
+    model(batch).square().mean().backward()
+    names = [name for name, _ in model.named_parameters()][1:]  # the first is frozen in the ranks
+    assert {f"grad/{name}" for name in names} == {k for k in tables[0] if k.startswith("grad/")}
+    for name in names:
+        assert torch.equal(tables[0][f"grad/{name}"], tables[1][f"grad/{name}"])
+        torch.testing.assert_close(tables[0][f"grad/{name}"], model.get_parameter(name).grad)
+
+
+@pytest.mark.parametrize("count", [1, 4, 7])
+def test_shares_join_to_the_whole_on_every_rank(tables: Tables, count: int) -> None:
+    whole = torch.arange(count * 3).reshape(count, 3)
+    for table in tables:
+        assert torch.equal(table[f"joined/{count}"], whole)
+    assert torch.equal(torch.cat([table[f"share/{count}"] for table in tables]), whole)
+    assert len(tables[0][f"share/{count}"]) == -(-count // 2)
+
+
+def test_ranks_train_to_the_same_weights_and_one_of_them_writes(out: Path, tables: Tables) -> None:
+    trained = [name for name in tables[0] if name.startswith("trained/")]
+    assert trained
+    for name in trained:
+        assert torch.equal(tables[0][name], tables[1][name])
+    assert sorted(p.name for p in (out / "run" / "checkpoints").iterdir()) == ["step-00000002", "step-00000004"]
+    state = json.loads((out / "run" / "checkpoints" / "step-00000004" / "state.json").read_text())
+    assert state["ranks"] == 2
+
+
+def test_one_process_is_its_own_world() -> None:
+    assert (rank(), world_size()) == (0, 1)
+    barrier()
+    assert list(range(5))[share_of(5)] == [0, 1, 2, 3, 4]
+    share = torch.ones(5, 2)
+    assert joined(share, 5) is share
+    parameter = nn.Parameter(torch.zeros(2))
+    parameter.grad = torch.tensor([1.0, 2.0])
+    average_gradients([parameter])
+    assert parameter.grad.tolist() == [1.0, 2.0]

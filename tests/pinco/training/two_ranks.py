@@ -1,0 +1,69 @@
+"""One of two gloo ranks, run as a script by `test_parallel`: `two_ranks.py RANK RENDEZVOUS OUT`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import save_file
+from torch import nn
+
+from pinco.training.config import TrainingConfig
+from pinco.training.loop import train
+from pinco.training.parallel import average_gradients, barrier, joined, rank, share_of, world_size
+
+ROWS = 7
+
+
+def table() -> tuple[torch.Tensor, nn.Module]:
+    """The joined batch and the model: the same in every process."""
+    generator = torch.Generator().manual_seed(0)
+    torch.manual_seed(1)
+    return torch.randn(2 * ROWS, 5, generator=generator), nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 1))
+
+
+class MeanTask:
+    """Any task whose chance differs by rank."""
+
+    def __init__(self) -> None:
+        self.model = table()[1]
+
+    def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        return [{"params": list(self.model.named_parameters()), "lr": learning_rate}]
+
+    def loss(self, step: int, batch_size: int, generator: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+        assert batch_size == 3
+        return self.model(torch.randn(batch_size, 5, generator=generator)).square().mean(), {}
+
+    def validate(self) -> dict[str, float]:
+        assert rank() == 0, "only the leading rank validates"
+        return {}
+
+
+def main(number: int, rendezvous: Path, out: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=number, world_size=2)
+    assert (rank(), world_size()) == (number, 2)
+    batch, model = table()
+    frozen = next(model.parameters()).requires_grad_(False)
+    model(batch[number * ROWS : (number + 1) * ROWS]).square().mean().backward()
+    average_gradients(model.parameters())
+    assert frozen.grad is None
+    results = {f"grad/{name}": p.grad for name, p in model.named_parameters() if p.grad is not None}
+    for count in (1, 4, ROWS):  # fewer rows than ranks, an even and an odd number
+        mine = torch.arange(count * 3).reshape(count, 3)[share_of(count)]
+        results[f"joined/{count}"] = joined(mine, count)
+        results[f"share/{count}"] = mine
+    barrier()
+    task = MeanTask()
+    train(task, TrainingConfig(4, 6, 1e-2, checkpoint_every=2), out / "run")
+    results |= {f"trained/{name}": p for name, p in task.model.named_parameters()}
+    save_file({k: v.detach().contiguous() for k, v in results.items()}, out / f"rank-{number}.safetensors")
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))
