@@ -142,8 +142,8 @@ def _unique(jobs: Sequence[Job], problems: Problems) -> list[Job]:
         if earlier is not job:
             repeated[job.row, earlier.row] = repeated.get((job.row, earlier.row), 0) + 1
     for (row, earlier_row), count in repeated.items():
-        images = "1 image" if count == 1 else f"{count} images"
-        problems.warn(f"{images} of this row were asked for in row {earlier_row} already and are made once", row=row)
+        images = "1 image of this row is" if count == 1 else f"{count} images of this row are"
+        problems.warn(f"{images} asked for in row {earlier_row} already, and made once", row=row)
     return list(first.values())
 
 

@@ -90,7 +90,7 @@ def problems_json(errors: Sequence[SheetProblem], warnings: Sequence[SheetProble
 def did_you_mean(value: str, options: Iterable[str]) -> str:
     """The question "Did you mean ...?" with the closest option, or "" where none is close."""
     by_folded = {option.casefold(): option for option in options}
-    close = difflib.get_close_matches(value.casefold(), by_folded, n=1, cutoff=0.7)
+    close = difflib.get_close_matches(value.casefold(), by_folded, n=1, cutoff=0.65)
     return f"Did you mean {by_folded[close[0]]!r}?" if close else ""
 
 
