@@ -65,6 +65,8 @@ class RaySession:
 
 def _start(settings: RaySettings) -> bool:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # A photo's error is in both answers of prepare(); the driver takes it from the first and never asks for the second.
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     import ray
 
     if ray.is_initialized():
