@@ -6,6 +6,7 @@ component; the hash goes into the ids of the images that were made with the mode
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -97,14 +98,18 @@ class _Remembered:
         return parts
 
     def save(self) -> None:
-        """Replace the cache file at once, so that another process never reads half of it."""
+        """Replace the cache file at once, so that another process never reads half of it.
+
+        A place that cannot be written to costs time at the next start, and nothing else.
+        """
         if self._cache is None or not self._changed:
             return
-        self._cache.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=self._cache.parent, prefix=f".{self._cache.name}")
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            json.dump(self._entries, stream, sort_keys=True)
-        os.replace(temporary, self._cache)
+        with contextlib.suppress(OSError):
+            self._cache.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=self._cache.parent, prefix=f".{self._cache.name}")
+            with os.fdopen(handle, "w", encoding="utf-8") as stream:
+                json.dump(self._entries, stream, sort_keys=True)
+            os.replace(temporary, self._cache)
 
 
 def _file_hash(file: Path) -> str:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -84,3 +86,8 @@ def test_a_request_takes_the_defaults_and_what_is_given() -> None:
     assert (request.prompt, request.negative, request.seed, request.steps) == ("in snow", "blurry", 5, 2)
     assert (request.guidance, request.true_cfg, request.blending) == (3.5, 1.0, False)
     assert FAMILY.request("", seed=0, blending=True, guidance=0.0, true_cfg=3.0).guidance == 0.0
+
+
+def test_planning_reads_them_without_torch() -> None:
+    code = "import sys, pinco.pipelines.defaults, pinco.pipelines.fingerprint; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

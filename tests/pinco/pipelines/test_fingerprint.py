@@ -102,6 +102,11 @@ def test_a_damaged_cache_is_made_again(model: Path, tmp_path: Path, damage: str)
     assert folder_sha256(model, cache) == wanted
 
 
+def test_a_cache_that_cannot_be_written_does_no_harm(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert folder_sha256(model, tmp_path / "file" / "hashes.json") == folder_sha256(model)
+
+
 def test_a_single_file_has_a_fingerprint(model: Path) -> None:
     assert folder_sha256(model / "transformer" / "model.safetensors") != folder_sha256(model)
 
