@@ -19,6 +19,7 @@ MAX_CONNECTIONS = 64
 """At least as many as there are threads on one store, or they would wait for each other's connections."""
 
 _CONFLICT_TRIES = 8
+_PAGE = 1000
 _ABSENT = {"NoSuchKey", "404", "NotFound"}
 
 
@@ -82,7 +83,7 @@ class S3Store:
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         pages = self._client.get_paginator("list_objects_v2").paginate(
-            Bucket=self._bucket, Prefix=self._prefix + prefix
+            Bucket=self._bucket, Prefix=self._prefix + prefix, PaginationConfig={"PageSize": _PAGE}
         )
         with self._errors(prefix):
             for page in pages:

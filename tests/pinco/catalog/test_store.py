@@ -60,13 +60,6 @@ def test_delete_removes_and_does_not_mind_absence(store: Store) -> None:
     assert store.put_if_absent("x", b"2")
 
 
-def test_many_objects_are_listed_completely(store: Store) -> None:
-    keys = [f"many/{number:04d}" for number in range(1100)]  # more than one page of S3
-    for key in keys:
-        store.put_if_absent(key, b"")
-    assert [info.key for info in store.list("many/")] == keys
-
-
 def test_plain_paths_and_file_addresses_open_folders(tmp_path: Path) -> None:
     spaced = tmp_path / "a folder"
     open_store(str(spaced)).put_if_absent("k", b"v")

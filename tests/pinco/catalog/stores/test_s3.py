@@ -41,6 +41,14 @@ def test_objects_lie_under_the_prefix(store: S3Store, bucket: str, s3_endpoint: 
     assert S3Store(f"s3://{bucket}", endpoint=s3_endpoint).get("deep/prefix/images/x.png") == b"1"
 
 
+def test_a_long_listing_is_complete(store: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = [f"many/{number}" for number in range(8)]
+    for key in keys:
+        store.put_if_absent(key, b"")
+    monkeypatch.setattr(s3, "_PAGE", 3)
+    assert [info.key for info in store.list("many/")] == keys
+
+
 def test_a_presigned_address_opens_without_credentials(store: S3Store) -> None:
     store.put_if_absent("x.txt", b"hello", "text/plain")
     with urllib.request.urlopen(store.presign("x.txt", 60)) as answer:
