@@ -47,7 +47,7 @@ class Preset:
 
 
 _INSTRUMENT = TrainingConfig(
-    steps=900, batch_size=32, learning_rate=3e-3, ema_decay=0.995, seed=3, checkpoint_every=150, validate_every=300
+    steps=600, batch_size=32, learning_rate=3e-3, ema_decay=0.995, seed=3, checkpoint_every=150, validate_every=300
 )
 
 PRESETS: dict[str, Preset] = {
@@ -83,7 +83,7 @@ PRESETS: dict[str, Preset] = {
             validate_every=200,
         ),
         adapter=TrainingConfig(
-            steps=1200,
+            steps=1500,
             batch_size=48,
             learning_rate=2e-3,
             ema_decay=0.995,
