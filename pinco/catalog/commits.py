@@ -73,7 +73,10 @@ class Commit:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Commit:
+        """Raises KeyError, TypeError or ValueError for what is no commit, or one of a newer version."""
         fields: dict[str, Any] = json.loads(data)
+        if fields["schema_version"] > SCHEMA_VERSION:
+            raise ValueError("it was written by a newer Pinco: update Pinco")
         parts = tuple(Part(**part) for part in fields.pop("parts"))
         return cls(parts=parts, submitted=tuple(fields.pop("submitted")), **fields)
 
@@ -125,8 +128,7 @@ class CommitLog:
         Raises:
             DamagedLogError: the chain is broken. DamagedPartError: a part that counts is not there as it was written.
         """
-        for data in _raw_commits(self.store, self.head + 1):
-            self._append(data)
+        self._extend(list(_raw_commits(self.store, self.head + 1)))
 
     def commit(self, *, run_id: str, batch: int, parts: Sequence[Part], base: int) -> Commit:
         """Make the rows of `parts` visible, in one step, and say how.
@@ -170,7 +172,7 @@ class CommitLog:
             )
             data = record.to_bytes()
             if self.store.put_if_absent(record.key, data, "application/json"):
-                self._append(data)
+                self._extend([data])
                 return record
             # Another run was faster, or this write did happen and its answer was lost: the next look tells.
             time.sleep(random.uniform(0, min(0.5, 0.005 * 2**attempt)))
@@ -195,28 +197,25 @@ class CommitLog:
             rows[number].append(index)
         return [take_rows(table, sorted(chosen_rows)) for table, chosen_rows in zip(tables, rows, strict=True)]
 
-    def _append(self, data: bytes) -> None:
-        key = commit_key(self.head + 1)
-        try:
-            record = Commit.from_bytes(data)
-        except (KeyError, TypeError, ValueError) as error:
-            raise DamagedLogError(f"{self.store.uri_of(key)} is not a commit: {error}") from error
-        if record.seq != self.head + 1 or record.parent != self._last_sha256:
-            raise DamagedLogError(
-                f"{self.store.uri_of(key)} does not continue the commit before it: the log was changed"
-            )
-        for part in record.parts:
-            table = read_part(self.store, part, ["job_id", "status", "transient"])
-            for row in table.to_pylist():
-                self.states[row["job_id"]] = JobState(row["status"], row["transient"], record.seq)
-        self.commits.append(record)
-        self._batches[record.run_id, record.batch] = record
-        self._last_sha256 = hashlib.sha256(data).hexdigest()
+    def _extend(self, raw: Sequence[bytes]) -> None:
+        """Take up further commits: the chain is checked, their parts are read at once, and count in the log's order."""
+        if not raw:
+            return
+        records = _checked(self.store, raw, self.head + 1, self._last_sha256)
+        parts = [(record.seq, part) for record in records for part in record.parts]
+        with ThreadPoolExecutor(_READERS) as pool:
+            tables = pool.map(lambda pair: read_part(self.store, pair[1], ["job_id", "status", "transient"]), parts)
+            for (seq, _), table in zip(parts, tables, strict=True):
+                for row in table.to_pylist():
+                    self.states[row["job_id"]] = JobState(row["status"], row["transient"], seq)
+        self.commits += records
+        self._batches.update({(record.run_id, record.batch): record for record in records})
+        self._last_sha256 = hashlib.sha256(raw[-1]).hexdigest()
 
 
 def read_commits(store: Store) -> list[Commit]:
-    """All commits, in order, without a look into their parts."""
-    return [Commit.from_bytes(data) for data in _raw_commits(store, 1)]
+    """All commits, in order, without a look into their parts. Raises DamagedLogError."""
+    return _checked(store, list(_raw_commits(store, 1)), 1, None)
 
 
 def commit(store: Store, *, run_id: str, batch: int, parts: Sequence[Part], base: int) -> Commit:
@@ -227,6 +226,22 @@ def commit(store: Store, *, run_id: str, batch: int, parts: Sequence[Part], base
 def done_jobs(store: Store) -> set[str]:
     """The jobs whose visible row is `ok`, `review` or `rejected`."""
     return {job for job, state in CommitLog(store).states.items() if state.done}
+
+
+def _checked(store: Store, raw: Sequence[bytes], first: int, parent: str | None) -> list[Commit]:
+    """The commits in these bytes, if they are a chain that goes on from `parent` with number `first`."""
+    records: list[Commit] = []
+    for seq, data in enumerate(raw, start=first):
+        uri = store.uri_of(commit_key(seq))
+        try:
+            record = Commit.from_bytes(data)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise DamagedLogError(f"{uri} is not a commit that this version of Pinco can read: {error}") from error
+        if (record.seq, record.parent) != (seq, parent):
+            raise DamagedLogError(f"{uri} does not continue the commit before it: the log was changed")
+        records.append(record)
+        parent = hashlib.sha256(data).hexdigest()
+    return records
 
 
 def _raw_commits(store: Store, first: int) -> Iterator[bytes]:

@@ -175,10 +175,20 @@ def test_a_changed_commit_is_noticed(folder_store: Store, make_row: MakeRow) -> 
         CommitLog(folder_store)
 
 
-def test_what_is_no_commit_is_noticed(folder_store: Store) -> None:
-    folder_store.put_if_absent(commit_key(1), b"{}")
-    with pytest.raises(DamagedLogError, match="is not a commit"):
-        CommitLog(folder_store)
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"{}", "is not a commit"),
+        (b"[]", "is not a commit"),
+        (b"\xff", "is not a commit"),
+        (b'{"schema_version": 999, "shards": []}', "newer Pinco"),
+    ],
+)
+def test_what_is_no_commit_is_noticed(folder_store: Store, data: bytes, message: str) -> None:
+    folder_store.put_if_absent(commit_key(1), data)
+    for read in (CommitLog, read_commits):
+        with pytest.raises(DamagedLogError, match=message):
+            read(folder_store)
 
 
 def test_a_listing_that_missed_a_commit_is_completed(
