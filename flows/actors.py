@@ -74,7 +74,7 @@ def remote_generator(
     """Start an inference actor on ``gpus`` GPUs (Ray tells it which), or pinned to a CPU with 0."""
     import ray
 
-    actor = ray.remote(
-        num_gpus=gpus, num_cpus=0 if gpus else 1, max_restarts=0, max_task_retries=0, max_concurrency=1
-    )(kind)
+    actor = ray.remote(num_gpus=gpus, num_cpus=0 if gpus else 1, max_restarts=0, max_task_retries=0, max_concurrency=1)(
+        kind
+    )
     return actor.remote(spec, model, settings.threads)

@@ -88,7 +88,7 @@ def as_task(name: str, work: Callable[[], T], /) -> T:
 
 
 def heartbeat(seconds: float) -> Watch:
-    """A progress artifact that is brought up to date every ``seconds``: a run that stands still can be seen from afar."""
+    """A progress artifact, brought up to date every ``seconds``: a run that stands still is seen from afar."""
 
     @contextmanager
     def watch(snapshot: Snapshot, total: int) -> Iterator[None]:

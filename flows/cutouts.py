@@ -7,7 +7,7 @@ CUTOUTS = "_cutouts/"
 
 
 def cutout_key(source_sha256: str, recipe: CutoutRecipe) -> str:
-    """``_cutouts/{recipe version}/{sha256 of the photo}``: a new recipe makes every cutout anew, beside the old ones."""
+    """``_cutouts/{recipe version}/{sha256 of the photo}``: a new recipe makes all cutouts anew, beside the old ones."""
     return f"{CUTOUTS}{recipe.version()}/{source_sha256}"
 
 

@@ -5,8 +5,8 @@ decided by ``Schedule``, which knows which row may have killed its actor and whi
 generic in the job and result types; what the actors compute is no concern of it.
 
 An actor of the first kind answers ``prepare(rows)`` with two objects, a small status and the canvas, so that the driver
-never pulls pixels. One of the second kind answers ``load()`` once and then ``generate(rows, canvas, attempts)`` with one
-result per row, in order, each of them durably written before it returns.
+never pulls pixels. One of the second kind answers ``load()`` once and then ``generate(rows, canvas, attempts)`` with
+one result per row, in order, each of them durably written before it returns.
 """
 
 import logging
@@ -80,8 +80,8 @@ class _Seat:
 class Dispatch(Generic[Job, Result]):
     """Runs a ``Schedule`` to its end on Ray actors.
 
-    ``make_preparer`` and ``make_generator`` start one actor each; ``refuse`` turns a job that ends without an image into
-    its result; ``deliver`` takes finished results, in the driver; ``tick`` is called at least every ``poll_seconds``;
+    ``make_preparer`` and ``make_generator`` start one actor each; ``refuse`` turns a job that ends without an image
+    into its result; ``deliver`` takes finished results, in the driver; ``tick`` is called at least every ``poll_seconds``;
     ``stopping`` is asked between steps and ends the loop early, leaving unfinished rows unresolved.
 
     Raises ``NoWorkersLeft`` when no inference actor can be started, and whatever ``deliver``, ``tick`` and the actors'

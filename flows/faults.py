@@ -2,7 +2,7 @@
 
 
 class AcceleratorFault(RuntimeError):
-    """The device or its driver failed; the actor's context is not to be trusted any more. Not a row's fault at first."""
+    """The device or its driver failed; the actor's context cannot be trusted any more. Not a row's fault at first."""
 
 
 class OutOfMemory(RuntimeError):

@@ -90,9 +90,7 @@ def _dispatch(
         schedule,
         lanes=lanes,
         make_preparer=lambda: remote_preprocessor(spec, settings.ray),
-        make_generator=lambda: remote_generator(
-            spec, settings.model, settings.ray, gpus=gpus, kind=kind or Generator
-        ),
+        make_generator=lambda: remote_generator(spec, settings.model, settings.ray, gpus=gpus, kind=kind or Generator),
         refuse=refuse,
         deliver=recorder.add,
         tick=recorder.tick,

@@ -61,8 +61,12 @@ class Model:
         cv2.setNumThreads(threads)
         self._threads = threads
         self._weights = find_weights(settings)
-        self._device = ("cuda" if torch.cuda.is_available() else "cpu") if settings.device == "auto" else settings.device
-        self._dtype = ("bfloat16" if self._device == "cuda" else "float32") if settings.dtype == "auto" else settings.dtype
+        self._device = (
+            ("cuda" if torch.cuda.is_available() else "cpu") if settings.device == "auto" else settings.device
+        )
+        self._dtype = (
+            ("bfloat16" if self._device == "cuda" else "float32") if settings.dtype == "auto" else settings.dtype
+        )
         with _faults_named():
             self.pipeline = FluxPincoPipeline.from_pretrained(
                 self._weights.backbone, self._weights.adapter, device=self._device, dtype=self._dtype

@@ -1,4 +1,4 @@
-"""How a run shows that it is alive: a progress bar in a terminal, a line now and then elsewhere, an artifact in Prefect."""
+"""How a run shows that it is alive: a progress bar in a terminal, an artifact in Prefect."""
 
 from __future__ import annotations
 

@@ -121,6 +121,8 @@ def _check(then: GenerationIdentity, now: GenerationIdentity, model: Model) -> N
 def _psnr(one: U8, other: U8) -> float:
     """Peak signal-to-noise ratio in dB of two 8 bit pictures of one size; infinite where they are equal."""
     if one.shape != other.shape:
-        raise CannotReplay(f"the stored picture is {other.shape[1]} x {other.shape[0]}, this one {one.shape[1]} x {one.shape[0]}")
+        raise CannotReplay(
+            f"the stored picture is {other.shape[1]} x {other.shape[0]}, this one {one.shape[1]} x {one.shape[0]}"
+        )
     error = float(np.mean((one.astype(np.float64) - other.astype(np.float64)) ** 2))
     return math.inf if error == 0 else 10 * math.log10(255.0**2 / error)

@@ -82,7 +82,7 @@ def read_photo(job: Job, spec: RunSpec) -> bytes:
     """The photo's bytes, and certainly those that the job was planned with."""
     photo = read_uri(job.source_uri, spec.s3_endpoint)
     if hashlib.sha256(photo).hexdigest() != job.source_sha256:
-        raise PhotoChanged("The photo was changed after this image was planned. Run the sheet again to use the new one.")
+        raise PhotoChanged("The photo was changed after this image was planned. Run the sheet again to use it.")
     return photo
 
 

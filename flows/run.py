@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from flows.faults import Interrupted
+from flows.making import Made, make_images
 from flows.planning import CatalogRequest, adopt, new_run_id, plan_catalog, run_spec
 from flows.progress import Watch, unseen
 from flows.ray_session import RaySession
-from flows.making import Made, make_images
 from flows.reporting import write_report
 from flows.settings import Settings
 from flows.take import Take

@@ -59,7 +59,7 @@ def canvas_key(job: Job) -> str:
 
 
 def in_batches(takes: Iterable[Take], rows: int) -> list[list[tuple[Take, ...]]]:
-    """For every product the batches of at most ``rows`` takes of one canvas, products and takes in the sheet's order."""
+    """For every product the batches of at most ``rows`` takes of one canvas, all in the sheet's order."""
     products: dict[str, dict[str, list[Take]]] = {}
     for take in takes:
         canvases = products.setdefault(take.job.source_uri, {})

@@ -47,7 +47,8 @@ def plan(
         minutes = planned.estimate.seconds / lanes / 60
         workers = "worker" if lanes == 1 else "workers"
         typer.echo(
-            f"About {minutes:.1f} minutes on {lanes} {workers}, by the last {planned.estimate.basis} images of this store."
+            f"About {minutes:.1f} minutes on {lanes} {workers}, "
+            f"by the last {planned.estimate.basis} images of this store."
         )
     elif planned.work:
         typer.echo("How long that takes cannot be said yet: this store has no earlier images to judge by.")

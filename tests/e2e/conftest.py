@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import os
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +22,9 @@ from pinco.catalog.manifest import Row
 from pinco.catalog.readers import read_rows
 from pinco.catalog.store import open_store
 from pinco.toy.untrained import make_untrained
+
+# Fingerprints of weights are remembered per user; tests have a user of their own, and so have their Ray workers.
+os.environ.setdefault("XDG_CACHE_HOME", tempfile.mkdtemp(prefix="pinco-test-cache-"))
 
 
 @pytest.fixture(scope="session")

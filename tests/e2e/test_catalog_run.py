@@ -65,7 +65,7 @@ def test_the_product_is_in_the_picture_and_the_ground_is_not_the_photo(first: tu
     shop, _, _ = first
     (row,) = [row for row in shop.rows() if row.sku == "disc"]
     picture = np.asarray(Image.open(row.image_uri)).astype(int)
-    # scale 0.5 at the bottom: the stripe of the product lies at 3/4 of the height, right of the middle is the stripe too
+    # scale 0.5 at the bottom: the product's stripe lies at two thirds of the height
     assert np.abs(picture[63, 48] - (200, 250, 250)).max() <= 2
     assert picture[:20].std() > 0, "the ground was generated"
 
@@ -108,11 +108,11 @@ def test_replay_in_another_process_gives_the_same_bytes_without_ray_or_prefect(
         "import json, sys\n"
         "from typer.testing import CliRunner\n"
         "from flows.cli import app\n"
-        f"result = CliRunner().invoke(app, {['replay', shop.store, row.generation_id[:10], '--out', str(out)]!r} + sys.argv[1:])\n"
+        "result = CliRunner().invoke(app, ['replay', *sys.argv[1:]])\n"
         "print(json.dumps([result.exit_code, result.output, sorted({'ray', 'prefect'} & set(sys.modules))]))\n"
     )
-    weights = ["--adapter", shop.settings.model.adapter]
-    done = subprocess.run([sys.executable, "-c", program, *weights], capture_output=True, text=True, timeout=240)
+    words = [shop.store, row.generation_id[:10], "--out", str(out), "--adapter", shop.settings.model.adapter]
+    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, timeout=240)
     code, output, loaded = json.loads(done.stdout.splitlines()[-1])
     assert code == 0, output + done.stderr
     assert out.read_bytes() == Path(row.image_uri).read_bytes()

@@ -15,8 +15,8 @@ import pytest
 import ray
 
 from flows.actors import Generator
-from flows.run import retry_run
 from flows.row import Laid
+from flows.run import retry_run
 from flows.settings import FailureSettings, RaySettings
 from flows.take import Take
 from pinco.catalog.manifest import Row
@@ -56,7 +56,11 @@ def test_an_actor_ended_by_kill_9_costs_no_image(shop: Any) -> None:
     shop.photo("ball", 40)
     shop.photo("disc", 200)
     sheet = shop.sheet(
-        [{"sku": sku, "prompt": prompt} for sku in ("ball", "disc") for prompt in ("on grass", "on sand", "in the snow")]
+        [
+            {"sku": sku, "prompt": prompt}
+            for sku in ("ball", "disc")
+            for prompt in ("on grass", "on sand", "in the snow")
+        ]
     )
     killed: list[int] = []
 

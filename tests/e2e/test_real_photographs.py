@@ -80,9 +80,7 @@ def test_the_cup_in_the_picture_is_the_cup_in_the_photo_byte_for_byte(rows: dict
 @pytest.mark.parametrize(
     ("sku", "error_type"), [("truncated", "truncated_photo"), ("empty", "empty_photo"), ("letter", "not_a_photo")]
 )
-def test_a_broken_photo_fails_with_a_sentence_for_a_marketer(
-    rows: dict[str, Row], sku: str, error_type: str
-) -> None:
+def test_a_broken_photo_fails_with_a_sentence_for_a_marketer(rows: dict[str, Row], sku: str, error_type: str) -> None:
     row = rows[sku]
     assert (row.status, row.error_type, row.transient) == ("failed", error_type, False)
     assert str(row.error_message).endswith((".", "?")) and " " in str(row.error_message)

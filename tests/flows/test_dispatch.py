@@ -77,8 +77,8 @@ def run(tmp_path: Path) -> Run:
             schedule,
             lanes=lanes,
             make_preparer=lambda: ray.remote(num_cpus=0)(Preparer).remote(),
-            make_generator=lambda: (
-                ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(Generator).remote(tmp_path, load_error)
+            make_generator=lambda: ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(Generator).remote(
+                tmp_path, load_error
             ),
             refuse=lambda row, refusal: (row, refusal, 0),
             deliver=results.extend,

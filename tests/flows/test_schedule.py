@@ -159,16 +159,17 @@ def test_every_row_is_resolved_once_whatever_fails(
                 continue
             head = queue.popleft()
             fault = "die" if killer in head.rows else next(weather, "ok")
+            again = fault == "die"
             if fault == "die":
                 queue.clear()
                 if (culprit := schedule.actor_died(lane)) is not None:
                     ended.update(culprit.rows)
                     quarantined.extend(culprit.rows)
-            elif fault == "memory" and schedule.ask_again(lane, head, (len(head.rows) + 1) // 2):
-                pass
-            elif fault == "lost" and schedule.canvas_lost(lane, head):
-                pass
-            else:
+            elif fault == "memory":
+                again = schedule.ask_again(lane, head, (len(head.rows) + 1) // 2)
+            elif fault == "lost":
+                again = schedule.canvas_lost(lane, head)
+            if not again:
                 schedule.finished(lane, head)
                 ended.update(head.rows)
     assert ended == Counter(rows)

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import pytest
+import typer
+
+from flows.commands.errors import exit_code, explained
+from flows.faults import Interrupted, NoWorkersLeft, TooManyFailures
+from pinco.catalog.channels import ChannelError
+from pinco.catalog.sheet_problems import SheetErrors, SheetProblem
+from pinco.catalog.store import StoreError
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (SheetErrors([SheetProblem(4, "scale", "7", "scale must be at most 1")]), 2),
+        (StoreError("the bucket is not there"), 1),
+        (ChannelError("channel 'x', size: no size"), 1),
+        (FileNotFoundError("there is no backbone at x"), 1),
+    ],
+)
+def test_what_a_person_can_mend_is_a_sentence(error: Exception, code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit) as ended, explained():
+        raise error
+    assert ended.value.exit_code == code
+    assert str(error) in capsys.readouterr().err
+
+
+def test_a_bug_stays_a_traceback() -> None:
+    with pytest.raises(KeyError), explained():
+        raise KeyError("a bug")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(None, 0), (Interrupted(), 130), (NoWorkersLeft(), 3), (TooManyFailures(), 3), (OSError(), 1)],
+)
+def test_exit_codes(error: Exception | None, code: int) -> None:
+    assert exit_code(error) == code

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from flows import launch
+from flows.faults import Interrupted, TooManyFailures
+from flows.planning import CatalogRequest
+from flows.run import RunSummary
+
+Pinco = Callable[..., Result]
+WORDS = ("run", "sheet.csv", "--catalog", "photos", "--store", "s3://shop/out")
+
+
+def test_flags_become_the_request_and_the_settings(
+    pinco: Pinco, summary: Callable[..., RunSummary], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+
+    def remember(*asked: Any) -> RunSummary:
+        seen.extend(asked)
+        return summary()
+
+    monkeypatch.setattr(launch, "launch", remember)
+    done = pinco(
+        *WORDS,
+        "--backbone",
+        "/b",
+        "--adapter",
+        "/a",
+        "--limit",
+        3,
+        "--only",
+        "x",
+        "--only",
+        "y",
+        "--s3-endpoint",
+        "http://s",
+    )
+    request, settings = seen
+    assert request == CatalogRequest("sheet.csv", "photos", "s3://shop/out", ("x", "y"), 3, False)
+    assert (settings.model.backbone, settings.model.adapter, settings.s3_endpoint) == ("/b", "/a", "http://s")
+    assert done.exit_code == 0, "failed rows are in the manifest and no failure of the run"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(Interrupted("stopped"), 130), (TooManyFailures("too many"), 3), (ValueError("other"), 1)]
+)
+def test_what_ended_it_early_is_the_exit_code(
+    pinco: Pinco, summary: Callable[..., RunSummary], monkeypatch: pytest.MonkeyPatch, error: Exception, code: int
+) -> None:
+    monkeypatch.setattr(launch, "launch", lambda *_: summary(error=error))
+    done = pinco(*WORDS)
+    assert (done.exit_code, str(error) in done.output) == (code, True)
+
+
+def test_a_bad_setting_is_a_sentence(pinco: Pinco, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PINCO_RAY__THREADS", "many")
+    done = pinco(*WORDS)
+    assert done.exit_code == 1
+    assert "settings, ray.threads" in done.output and "'many'" in done.output

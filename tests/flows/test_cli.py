@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from flows.cli import app
+
+WORDS = {
+    "demo": ["--out", "--products", "--seed"],
+    "validate": ["SHEET", "--catalog", "--json"],
+    "plan": ["SHEET", "--catalog", "--store"],
+    "run": ["SHEET", "--catalog", "--store", "--backbone", "--adapter", "--limit", "--only", "--s3-endpoint"],
+    "manifest show": ["STORE"],
+    "manifest export": ["STORE", "OUT.parquet"],
+    "replay": ["STORE", "GENERATION_ID", "--out"],
+    "retry": ["STORE", "RUN"],
+    "toy train": ["--out", "--seed"],
+}
+
+
+@pytest.mark.parametrize("command", WORDS)
+def test_every_command_explains_itself(command: str) -> None:
+    result = CliRunner().invoke(app, [*command.split(), "--help"], terminal_width=120)
+    assert result.exit_code == 0
+    for word in WORDS[command]:
+        assert word in result.output
+
+
+def test_help_is_quick_because_it_loads_nothing_heavy() -> None:
+    program = (
+        "import sys\n"
+        "from typer.testing import CliRunner\n"
+        "from flows.cli import app\n"
+        "assert CliRunner().invoke(app, ['--help']).exit_code == 0\n"
+        "print(sorted({'ray', 'prefect', 'torch', 'diffusers'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "[]", done.stderr

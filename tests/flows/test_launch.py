@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from flows import launch as module
+from flows.launch import launch
+from flows.planning import CatalogRequest
+from flows.settings import PrefectSettings, Settings
+
+REQUEST = CatalogRequest("sheet.csv", "photos", "store")
+
+
+@pytest.fixture
+def ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which way a run goes, without running it."""
+    import flows.catalog
+
+    monkeypatch.setattr(module, "run_catalog", lambda *_, **__: "plainly")
+    monkeypatch.setattr(flows.catalog, "run_in_prefect", lambda *_: "in Prefect")
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+
+
+@pytest.mark.usefixtures("ways")
+@pytest.mark.parametrize(
+    ("mode", "server", "way"),
+    [
+        ("auto", None, "plainly"),
+        ("auto", "http://127.0.0.1:4200/api", "in Prefect"),
+        ("temporary", None, "in Prefect"),
+        ("off", "http://127.0.0.1:4200/api", "plainly"),
+    ],
+)
+def test_prefect_is_used_where_it_is_asked_for(
+    mode: Any, server: str | None, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if server:
+        monkeypatch.setenv("PREFECT_API_URL", server)
+    assert str(launch(REQUEST, Settings(prefect=PrefectSettings(mode=mode)))) == way

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flows.planning import CatalogRequest, adopt, new_run_id, plan_catalog, run_spec, sheet_settings, validate
+from flows.settings import FinishSettings, ModelSettings, Settings, SheetDefaults
+from pinco.catalog.manifest import Row
+from pinco.catalog.parts import write_part
+from pinco.catalog.sheet_problems import SheetErrors
+from pinco.catalog.store import open_store
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return Settings(
+        model=ModelSettings(working_pixels=64 * 64),
+        sheet=SheetDefaults(channel="small", placement="bottom", scale=0.5, negative="blurry"),
+        channels={"small": {"size": "96x96"}},
+        finish=FinishSettings(shadow="contact-1"),
+    )
+
+
+@pytest.fixture
+def request_of(tmp_path: Path, photo: Path) -> CatalogRequest:
+    sheet = tmp_path / "sheet.csv"
+    sheet.write_text("sku,prompt\nball,on grass\nball,on sand\n")
+    return CatalogRequest(str(sheet), str(tmp_path), str(tmp_path / "store"))
+
+
+def test_the_settings_hold_where_the_sheet_says_nothing(settings: Settings, request_of: CatalogRequest) -> None:
+    plan = plan_catalog(request_of, settings)
+    assert len(plan.work) == 2
+    job = plan.work[0]
+    assert (job.channel, job.negative, job.placement.kind, job.placement.scale) == ("small", "blurry", "bottom", 0.5)
+    assert (job.delivery_size, job.working_size) == ((96, 96), (64, 64))
+
+
+def test_limit_and_only(settings: Settings, request_of: CatalogRequest) -> None:
+    limited = CatalogRequest(request_of.sheet, request_of.catalog, request_of.store, limit=1)
+    assert len(plan_catalog(limited, settings).work) == 1
+    nobody = CatalogRequest(request_of.sheet, request_of.catalog, request_of.store, only=("balll",))
+    with pytest.raises(SheetErrors, match="Did you mean 'ball'"):
+        plan_catalog(nobody, settings)
+
+
+def test_validation_needs_no_store(settings: Settings, request_of: CatalogRequest, tmp_path: Path) -> None:
+    assert validate(request_of.sheet, request_of.catalog, settings) == []
+    assert not (tmp_path / "store").exists()
+    Path(request_of.sheet).write_text("sku,prompt,scale\nball,on grass,7\n")
+    with pytest.raises(SheetErrors, match="row 2, column scale"):
+        validate(request_of.sheet, request_of.catalog, settings)
+
+
+def test_orphans_of_an_earlier_run_are_adopted_once(settings: Settings, tmp_path: Path, failed: object) -> None:
+    row = failed()  # type: ignore[operator]
+    assert isinstance(row, Row)
+    store = str(tmp_path / "store")
+    write_part(open_store(store), "night", 1, [row])
+    assert [adopt(store, "next", settings), adopt(store, "next", settings)] == [1, 0]
+
+
+def test_a_spec_says_what_the_settings_say(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    spec = run_spec("night", "store", settings)
+    assert (spec.shadow, spec.store_uri) == ("contact-1", str(tmp_path / "store")), "actors have another folder"
+    assert set(spec.channels) == set(sheet_settings(settings).channels)
+
+
+def test_run_ids_differ() -> None:
+    assert len({new_run_id() for _ in range(100)}) == 100

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flows.faults import TooManyFailures
+from flows.recorder import Recorder
+from flows.settings import CommitSettings, FailureSettings
+from pinco.catalog.commits import CommitLog
+from pinco.catalog.manifest import Row
+from pinco.catalog.readers import read_rows
+from pinco.catalog.store import open_store
+
+NewRecorder = Callable[..., Recorder]
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def new_recorder(tmp_path: Path, clock: Clock) -> NewRecorder:
+    def make(rows: int = 100, share: float = 1.0, at_least: int = 100, base: int | None = None) -> Recorder:
+        log = CommitLog(open_store(str(tmp_path / "store")))
+        return Recorder(
+            log,
+            "night",
+            base=log.head if base is None else base,
+            commit=CommitSettings(rows=rows, minutes=1),
+            failures=FailureSettings(share=share, rows=at_least),
+            clock=clock,
+        )
+
+    return make
+
+
+def visible(tmp_path: Path) -> int:
+    return len(read_rows(open_store(str(tmp_path / "store"))))
+
+
+def test_rows_become_visible_when_enough_of_them_are_there(
+    new_recorder: NewRecorder, failed: Callable[..., Row], tmp_path: Path
+) -> None:
+    recorder = new_recorder(rows=2)
+    recorder.add([failed(0)])
+    assert visible(tmp_path) == 0
+    recorder.add([failed(1)])
+    assert visible(tmp_path) == 2
+
+
+def test_rows_become_visible_when_it_is_time(
+    new_recorder: NewRecorder, failed: Callable[..., Row], tmp_path: Path, clock: Clock
+) -> None:
+    recorder = new_recorder()
+    recorder.add([failed(0)])
+    clock.now = 59
+    recorder.tick()
+    assert visible(tmp_path) == 0
+    clock.now = 61
+    recorder.tick()
+    assert visible(tmp_path) == 1
+    assert [commit.batch for commit in recorder.commits] == [1]
+
+
+def test_nothing_to_commit_makes_no_commit(new_recorder: NewRecorder) -> None:
+    recorder = new_recorder()
+    recorder.commit()
+    assert recorder.commits == []
+
+
+def test_too_many_failures_are_said_after_what_is_finished_was_committed(
+    new_recorder: NewRecorder, failed: Callable[..., Row], tmp_path: Path
+) -> None:
+    recorder = new_recorder(share=0.5, at_least=3)
+    recorder.add([failed(0), failed(1)])
+    recorder.tick()
+    recorder.add([failed(2)])
+    with pytest.raises(TooManyFailures, match="3 of 3 rows failed"):
+        recorder.tick()
+    assert visible(tmp_path) == 3
+
+
+def test_the_snapshot_counts_by_status_and_is_a_copy(new_recorder: NewRecorder, failed: Callable[..., Row]) -> None:
+    recorder = new_recorder()
+    before = recorder.snapshot()
+    recorder.add([failed(0), failed(1)])
+    assert (before.total(), recorder.snapshot()) == (0, {"failed": 2})
