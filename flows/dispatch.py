@@ -81,8 +81,8 @@ class Dispatch(Generic[Job, Result]):
     """Runs a ``Schedule`` to its end on Ray actors.
 
     ``make_preparer`` and ``make_generator`` start one actor each; ``refuse`` turns a job that ends without an image
-    into its result; ``deliver`` takes finished results, in the driver; ``tick`` is called at least every ``poll_seconds``;
-    ``stopping`` is asked between steps and ends the loop early, leaving unfinished rows unresolved.
+    into its result; ``deliver`` takes finished results, in the driver; ``tick`` is called at least every
+    ``poll_seconds``; ``stopping`` is asked between steps and ends the loop early, leaving unfinished rows unresolved.
 
     Raises ``NoWorkersLeft`` when no inference actor can be started, and whatever ``deliver``, ``tick`` and the actors'
     ``load`` raise.
