@@ -74,9 +74,7 @@ def test_a_crash_past_the_last_checkpoint_is_made_up_bit_for_bit(
 
     # What was logged past the checkpoint is replaced, not doubled.
     def without_times(folder: Path) -> list[dict[str, Any]]:
-        return [
-            {k: v for k, v in r.items() if k not in ("seconds", "samples_per_second")} for r in _records(folder)
-        ]
+        return [{k: v for k, v in r.items() if k not in ("seconds", "samples_per_second")} for r in _records(folder)]
 
     assert without_times(tmp_path / "crashed") == without_times(tmp_path / "straight")
 

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import FluxTransformer2DModel
+
+from pinco.adapter.adapter import PincoAdapter
+from pinco.adapter.subject import Subject
+from pinco.toy.backbone import predict
+from pinco.toy.untrained import untrained_parts
+from pinco.training.adapter_task import AdapterTask
+from pinco.training.config import TrainingConfig
+from pinco.training.dataset import Batch, CachedDataset
+from pinco.training.loop import train
+from pinco.training.losses import Noised
+
+Make = Callable[..., CachedDataset]
+
+
+@pytest.fixture
+def transformer() -> FluxTransformer2DModel:
+    """A random tiny backbone, frozen as a user would hand it over."""
+    return untrained_parts(3).transformer.requires_grad_(False)
+
+
+@pytest.fixture
+def adapter(transformer: FluxTransformer2DModel) -> PincoAdapter:
+    """A new adapter with closed gates, attached."""
+    torch.manual_seed(1)
+    return PincoAdapter.for_backbone(transformer, None, shape_channels=8).attach(transformer)
+
+
+@pytest.fixture
+def make(transformer: FluxTransformer2DModel, adapter: PincoAdapter, cached: Make) -> Callable[..., AdapterTask]:
+    def velocity(noised: Noised, batch: Batch, subject: Subject) -> torch.Tensor:
+        return predict(transformer, noised, batch, {"subject": subject})
+
+    def task(**options: float) -> AdapterTask:
+        data = cached(count=2, prompt_dropout=0.0)
+        return AdapterTask(adapter, velocity, data, data, **options)
+
+    return task
+
+
+def _settings(steps: int, **changes: float) -> TrainingConfig:
+    settings = {"warmup_steps": 2, "ema_decay": 0.5, "checkpoint_every": 1000, "weight_decay": 0.0} | changes
+    return TrainingConfig(steps, 4, 2e-2, validate_every=0, **settings)
+
+
+def test_an_adapter_must_be_attached(adapter: PincoAdapter, cached: Make) -> None:
+    adapter.detach()
+    with pytest.raises(ValueError, match="attach the adapter"):
+        AdapterTask(adapter, lambda noised, batch, subject: noised.target, cached(), cached())
+
+
+def test_only_the_adapter_changes_and_its_gates_open(
+    tmp_path: Path, make: Callable[..., AdapterTask], adapter: PincoAdapter, transformer: FluxTransformer2DModel
+) -> None:
+    backbone = {name: t.clone() for name, t in transformer.state_dict().items()}
+    before = {name: t.clone() for name, t in adapter.state_dict().items()}
+    assert all(not g.any() for g in adapter.gates().values())
+    train(make(), _settings(6), tmp_path)
+    after = transformer.state_dict()
+    assert after.keys() == backbone.keys()
+    assert all(torch.equal(after[name], backbone[name]) for name in backbone)
+    assert all(p.grad is None for p in transformer.parameters())
+    assert all(g.abs().min() > 1e-3 for g in adapter.gates().values())
+    unmoved = [name for name, t in adapter.state_dict().items() if torch.equal(t, before[name])]
+    assert unmoved == []
+
+
+def test_every_parameter_of_the_adapter_is_trained_once_under_its_own_name(
+    make: Callable[..., AdapterTask], adapter: PincoAdapter
+) -> None:
+    groups = make(gate_lr_scale=7.0).parameter_groups(1e-3)
+    named = [pair for group in groups for pair in group["params"]]
+    assert dict(named).keys() == dict(adapter.named_parameters()).keys()
+    assert all(p is adapter.get_parameter(name) for name, p in named)
+    assert len(named) == len(dict(named))
+    rates = {name: group["lr"] for group in groups for name, _ in group["params"]}
+    assert all(rate == pytest.approx(7e-3 if "gate" in name else 1e-3) for name, rate in rates.items())
+    assert any("gate" in name for name in rates)
+
+
+def test_loss_and_logged_gate_come_from_the_generator_alone(
+    make: Callable[..., AdapterTask], adapter: PincoAdapter
+) -> None:
+    task = make()
+    one, details = task.loss(0, 3, torch.Generator().manual_seed(1))
+    two, _ = task.loss(5, 3, torch.Generator().manual_seed(1))
+    other, _ = task.loss(0, 3, torch.Generator().manual_seed(2))
+    assert torch.equal(one, two)
+    assert not torch.equal(one, other)
+    assert details == {"gate": 0.0}
+    with torch.no_grad():
+        for gates in (
+            g for group in adapter.parameter_groups(1.0) if group["name"] == "gates" for g in group["params"]
+        ):
+            gates.fill_(0.3)
+    assert task.loss(0, 3, torch.Generator().manual_seed(1))[1]["gate"] == pytest.approx(
+        float(torch.tensor(0.3).tanh())
+    )
+
+
+def test_subject_weight_moves_the_loss_towards_the_subject(adapter: PincoAdapter, cached: Make) -> None:
+    def wrong_on_the_subject(noised: Noised, batch: Batch, subject: Subject) -> torch.Tensor:
+        return noised.target + (batch.cover == 1)[..., None].float()
+
+    def loss(subject_weight: float) -> float:
+        data = CachedDataset({(64, 32): cached(grid=(2, 4)).buckets[64, 32]}, cached().texts)
+        task = AdapterTask(adapter, wrong_on_the_subject, data, data, subject_weight=subject_weight)
+        return task.loss(0, 5, torch.Generator().manual_seed(0))[0].item()
+
+    # 8 tokens: one wholly covered, one by half.
+    assert loss(0.0) == pytest.approx(1 / 8, rel=1e-5)
+    assert loss(4.0) == pytest.approx(5 / (6 * 1 + 3 + 5), rel=1e-5)
+
+
+def test_a_tiny_overfit_is_learnt(tmp_path: Path, make: Callable[..., AdapterTask]) -> None:
+    task = make()
+    before = task.validate()
+    after = train(task, _settings(60), tmp_path).validation
+    assert before.keys() == after.keys() == {"loss", "subject", "background", "boundary"}
+    # Same samples, same noise: only the adapter differs. A random backbone lets no more than this through.
+    assert after["loss"] < 0.95 * before["loss"]
+
+
+def test_resume_of_an_adapter_is_exact(tmp_path: Path, make: Callable[..., AdapterTask], adapter: PincoAdapter) -> None:
+    start = {name: t.clone() for name, t in adapter.state_dict().items()}
+    train(make(), _settings(4), tmp_path / "straight")
+    straight = {name: t.clone() for name, t in adapter.state_dict().items()}
+    adapter.load_state_dict(start)
+    train(make(), _settings(4), tmp_path / "twice", stop_after=2)
+    adapter.load_state_dict(start)
+    train(make(), _settings(4), tmp_path / "twice")
+    assert all(torch.equal(t, straight[name]) for name, t in adapter.state_dict().items())
