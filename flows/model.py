@@ -159,7 +159,8 @@ class Model:
         if folder is None:
             return None
         path = Path(self._weights.backbone) / folder  # an absolute folder stays itself
-        return Segmenter.from_pretrained(str(path)).eval()
+        segmenter: Segmenter = Segmenter.from_pretrained(str(path)).eval()
+        return segmenter
 
 
 def environment() -> str:
