@@ -199,6 +199,7 @@ class Dispatch(Generic[Job, Result]):
             self._replace_generator(lane, seat, error)
         else:
             seat.loading = None
+            seat.head_since = time.monotonic()
 
     def _settle_generated(self, lane: int, seat: _Seat) -> None:
         call = seat.calls[0]
@@ -242,12 +243,15 @@ class Dispatch(Generic[Job, Result]):
             self._end_rows(quarantined, "quarantined", error)
 
     def _end_hung(self) -> None:
-        now = time.monotonic()
+        """An actor that has not answered for too long is as good as dead, whether it computes, prepares or loads."""
+        oldest = time.monotonic() - self._limits.hang_seconds
+        silence = AcceleratorFault(f"no answer for {self._limits.hang_seconds:.0f} s")
+        for number, preparer in enumerate(self._preparers):
+            if preparer.calls and preparer.head_since < oldest:
+                self._replace_preparer(number, preparer, silence)
         for lane, seat in enumerate(self._generators):
-            if seat is not None and seat.calls and now - seat.head_since > self._limits.hang_seconds:
-                self._replace_generator(
-                    lane, seat, AcceleratorFault(f"no answer for {self._limits.hang_seconds:.0f} s")
-                )
+            if seat is not None and (seat.calls or seat.loading is not None) and seat.head_since < oldest:
+                self._replace_generator(lane, seat, silence)
 
     def _fail(self, lane: int, batch: Batch[Job], error: BaseException) -> None:
         self._schedule.finished(lane, batch)

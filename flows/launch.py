@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 
-from flows.commands.show import terminal
 from flows.planning import CatalogRequest
-from flows.progress import bar
+from flows.progress import bar, terminal
 from flows.run import RunSummary, run_catalog
 from flows.settings import Settings
 
@@ -14,12 +16,25 @@ from flows.settings import Settings
 def launch(request: CatalogRequest, settings: Settings) -> RunSummary:
     """Run the request, as a Prefect flow run where the settings or PREFECT_API_URL ask for one.
 
-    A server of Prefect's own for one run would take longer to start (15 s on two cores) than the demo's images do, and
-    be gone with everything that it knew when the run ends. So a run on a laptop goes without; the stages are the same.
+    A server of Prefect's own for one run would take longer to start (15 s on two cores) than a small catalog's images
+    do, and be gone with everything that it knew when the run ends. So a run on a laptop goes without; the stages are
+    the same.
     """
     mode = settings.prefect.mode
-    if mode == "temporary" or (mode == "auto" and os.environ.get("PREFECT_API_URL")):
-        from flows.catalog import run_in_prefect
+    if mode == "off" or (mode == "auto" and not os.environ.get("PREFECT_API_URL")):
+        return run_catalog(request, settings, watch=bar(terminal()))
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    if mode == "temporary":
+        _use_own_home()
+    from flows.catalog import run_in_prefect
 
-        return run_in_prefect(request, settings)
-    return run_catalog(request, settings, watch=bar(terminal()))
+    return run_in_prefect(request, settings)
+
+
+def _use_own_home() -> None:
+    """A temporary server's database is not the user's: it lives in a folder of its own and goes with the process."""
+    if "PREFECT_HOME" not in os.environ:
+        os.environ["PREFECT_HOME"] = home = tempfile.mkdtemp(prefix="pinco-prefect-")
+        # Prefect is imported after this and so ends its server before the folder goes.
+        atexit.register(shutil.rmtree, home, ignore_errors=True)

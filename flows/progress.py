@@ -20,6 +20,11 @@ class Watch(Protocol):
     def __call__(self, snapshot: Snapshot, total: int) -> AbstractContextManager[None]: ...
 
 
+def terminal() -> Console:
+    """Where progress goes: standard error, so that standard output stays for results."""
+    return Console(stderr=True)
+
+
 def describe(counts: Counter[str]) -> str:
     """For example ``12 ok, 1 failed``."""
     return ", ".join(f"{count} {status}" for status, count in counts.items()) or "starting"

@@ -5,17 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import typer
-from rich.console import Console
 
 from flows.progress import describe
 
 if TYPE_CHECKING:
     from flows.run import RunSummary
-
-
-def terminal() -> Console:
-    """Where progress goes: standard error, so that standard output stays for results."""
-    return Console(stderr=True)
 
 
 def print_summary(summary: RunSummary) -> None:

@@ -27,6 +27,8 @@ class Preparer:
             raise ValueError("the photo is empty")
         if rows[0] == "bomb photo":
             os._exit(1)
+        if rows[0] == "sticky photo":
+            time.sleep(60)
         return "prepared", "canvas"
 
 
@@ -125,7 +127,9 @@ def test_a_broken_photo_fails_its_rows_and_a_fatal_one_is_quarantined(run: Run) 
 
 
 def test_a_hung_actor_is_replaced(run: Run) -> None:
-    assert run([("hangs once",), ("a",)], hang_seconds=1.5)["hangs once"][0] == 2
+    ended = run([("hangs once",), ("a",)], [("sticky photo",)], hang_seconds=10)
+    assert (ended["hangs once"][0], ended["a"][0]) == (2, 1)
+    assert ended["sticky photo"][0].status == "quarantined"
 
 
 def test_a_model_that_cannot_be_loaded_ends_the_run_with_its_own_error(run: Run) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,3 +40,14 @@ def test_prefect_is_used_where_it_is_asked_for(
     if server:
         monkeypatch.setenv("PREFECT_API_URL", server)
     assert str(launch(REQUEST, Settings(prefect=PrefectSettings(mode=mode)))) == way
+
+
+@pytest.mark.usefixtures("ways")
+def test_a_temporary_server_leaves_the_users_prefect_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_HOME", "the user's own")
+    launch(REQUEST, Settings(prefect=PrefectSettings(mode="temporary")))
+    assert os.environ["PREFECT_HOME"] == "the user's own", "somebody who sets it means it"
+    monkeypatch.delenv("PREFECT_HOME")
+    launch(REQUEST, Settings(prefect=PrefectSettings(mode="temporary")))
+    home = Path(os.environ["PREFECT_HOME"])
+    assert home.is_dir() and home.name.startswith("pinco-prefect-")

@@ -6,7 +6,7 @@ from collections import Counter
 
 from rich.console import Console
 
-from flows.progress import bar, describe, every, unseen
+from flows.progress import bar, describe, every, terminal, unseen
 
 
 def test_statuses_in_words() -> None:
@@ -20,6 +20,10 @@ def test_the_bar_asks_and_shows() -> None:
     with bar(console)(lambda: Counter(ok=3), 4):
         pass
     assert "3/4" in out.getvalue() and "3 ok" in out.getvalue()
+
+
+def test_progress_goes_to_the_error_stream() -> None:
+    assert terminal().stderr
 
 
 def test_unseen_shows_nothing_and_asks_nothing() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from flows.commands.show import print_summary, terminal
+from flows.commands.show import print_summary
 from flows.faults import Interrupted
 from flows.run import RunSummary
 
@@ -29,7 +29,3 @@ def test_nothing_to_make_is_said(summary: New, capsys: pytest.CaptureFixture[str
 def test_an_early_end_goes_to_the_error_stream(summary: New, capsys: pytest.CaptureFixture[str]) -> None:
     print_summary(summary(error=Interrupted("stopped with 2 images left")))
     assert "stopped with 2 images left" in capsys.readouterr().err
-
-
-def test_progress_goes_to_the_error_stream() -> None:
-    assert terminal().stderr
