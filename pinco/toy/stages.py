@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from pinco.toy.vae import VaeTask, new_vae, set_latent_scale
 from pinco.training.adapter_task import AdapterTask
 from pinco.training.config import TrainingConfig
 from pinco.training.dataset import Batch, CachedDataset
-from pinco.training.loop import train
+from pinco.training.loop import Task, load_finished, train
 from pinco.training.losses import Noised
 from pinco.training.parallel import barrier, rank
 
@@ -135,19 +136,25 @@ class Workshop:
         train_set, held_out = (draw_scenes(count, seed, 1, self.folder) for count, seed in wanted)
         return train_set, held_out
 
+    def _train(self, stage: str, model: torch.nn.Module, task: Callable[[], Task]) -> None:
+        """Run a stage, or load it where it is finished already, and freeze the model."""
+        config: TrainingConfig = getattr(self.preset, stage)
+        if not load_finished(model, config, self.folder / stage):
+            train(task(), config, self.folder / stage)
+        model.eval().requires_grad_(False)
+
     def vae(self) -> AutoencoderKL:
         torch.manual_seed(self.preset.vae.seed)
         vae = new_vae().to(self.device)
         sets = self.scenes()
-        train(VaeTask(vae, *sets), self.preset.vae, self.folder / "vae")
+        self._train("vae", vae, lambda: VaeTask(vae, *sets))
         set_latent_scale(vae, sets[0])
-        return vae.eval().requires_grad_(False)
+        return vae
 
     def decoder(self, vae: AutoencoderKL) -> None:
         """Train the decoder on, in place. It is a stage of its own because nothing but the pictures depends on it."""
         vae.decoder.requires_grad_(True)
-        train(VaeTask(vae, *self.scenes(), decoder_only=True), self.preset.decoder, self.folder / "decoder")
-        vae.eval().requires_grad_(False)
+        self._train("decoder", vae.decoder, lambda: VaeTask(vae, *self.scenes(), decoder_only=True))
 
     def text(self) -> tuple[CLIPTextModel, T5EncoderModel, PreTrainedTokenizerFast]:
         """Random, from the backbone's seed, and frozen."""
@@ -165,8 +172,8 @@ class Workshop:
     def backbone(self, vae: AutoencoderKL) -> FluxTransformer2DModel:
         torch.manual_seed(self.preset.backbone.seed)
         transformer = new_transformer().to(self.device)
-        train(BackboneTask(transformer, *self.cached(vae)), self.preset.backbone, self.folder / "backbone")
-        return transformer.eval().requires_grad_(False)
+        self._train("backbone", transformer, lambda: BackboneTask(transformer, *self.cached(vae)))
+        return transformer
 
     def adapter(self, vae: AutoencoderKL, transformer: FluxTransformer2DModel) -> PincoAdapter:
         torch.manual_seed(self.preset.adapter.seed)
@@ -178,14 +185,13 @@ class Workshop:
         def velocity(noised: Noised, batch: Batch, subject: Subject) -> torch.Tensor:
             return predict(transformer, noised, batch, {"subject": subject})
 
-        train(AdapterTask(adapter, velocity, *self.cached(vae)), self.preset.adapter, self.folder / "adapter")
-        adapter.detach().eval().requires_grad_(False)
-        return adapter
+        self._train("adapter", adapter, lambda: AdapterTask(adapter, velocity, *self.cached(vae)))
+        return adapter.detach()
 
     def instruments(self) -> tuple[Segmenter, PlaceClassifier]:
         sets = self.scenes()
         torch.manual_seed(self.preset.segmenter.seed)
         segmenter, classifier = Segmenter(), PlaceClassifier(tuple(PLACES))
-        train(SegmenterTask(segmenter, *sets), self.preset.segmenter, self.folder / "segmenter")
-        train(ClassifierTask(classifier, *sets), self.preset.classifier, self.folder / "classifier")
-        return segmenter.eval().requires_grad_(False), classifier.eval().requires_grad_(False)
+        self._train("segmenter", segmenter, lambda: SegmenterTask(segmenter, *sets))
+        self._train("classifier", classifier, lambda: ClassifierTask(classifier, *sets))
+        return segmenter, classifier

@@ -44,7 +44,7 @@ def new_vae() -> AutoencoderKL:
     with torch.no_grad():
         vae.encoder.conv_out.bias[16:] = -6.0
         vae.encoder.conv_out.weight[16:] *= 0.1
-    return vae
+    return vae.to(memory_format=torch.channels_last)  # convolutions on the CPU are a tenth faster so
 
 
 def to_signed(images: NDArray[np.uint8]) -> torch.Tensor:
@@ -65,7 +65,7 @@ class VaeTask:
     """
 
     def __init__(self, vae: AutoencoderKL, train: Sets, held_out: Sets, *, decoder_only: bool = False) -> None:
-        self.vae = vae.to(memory_format=torch.channels_last)
+        self.vae = vae
         self._decoder_only = decoder_only
         self._train = train
         self._held_out = held_out

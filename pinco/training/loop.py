@@ -60,6 +60,23 @@ def step_generator(seed: int, step: int, of_rank: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed((seed * 1_000_003 + step + of_rank * 7_919_000_017) & 0x7FFF_FFFF_FFFF_FFFF)
 
 
+def load_finished(model: torch.nn.Module, config: TrainingConfig, folder: Path) -> bool:
+    """Put the averaged weights of a finished run with these settings into `model`; False where there is none.
+
+    What it saves is the task: a finished stage needs no data.
+    """
+    found = load_latest(folder / "checkpoints")
+    if found is None or found[1]["config"] != config.as_dict() or found[1]["step"] < config.steps:
+        return False
+    own = dict(model.named_parameters())
+    if set(own) != set(found[0]["average"]):
+        return False
+    with torch.no_grad():
+        for name, p in own.items():
+            p.copy_(found[0]["average"][name])
+    return True
+
+
 def train(task: Task, config: TrainingConfig, folder: Path, *, stop_after: int | None = None) -> TrainingResult:
     """Train `task` up to `config.steps`, from the newest complete checkpoint in `folder` if there is one.
 
