@@ -127,7 +127,7 @@ def test_a_broken_photo_fails_its_rows_and_a_fatal_one_is_quarantined(run: Run) 
 
 
 def test_a_hung_actor_is_replaced(run: Run) -> None:
-    ended = run([("hangs once",), ("a",)], [("sticky photo",)], hang_seconds=10)
+    ended = run([("hangs once",), ("a",)], [("sticky photo",)], hang_seconds=12)
     assert (ended["hangs once"][0], ended["a"][0]) == (2, 1)
     assert ended["sticky photo"][0].status == "quarantined"
 
