@@ -71,11 +71,9 @@ def test_finished_instruments_are_loaded_instead_of_trained_again(
     tmp_path: Path, runs: list[tuple[str, TrainingConfig, int]]
 ) -> None:
     made = [Workshop(tmp_path, SMALL).instruments() for _ in range(2)]
-    assert runs == [
+    assert runs == [  # by the first workshop
         ("segmenter", SMALL.segmenter, 2),
         ("classifier", SMALL.classifier, 2),
-        ("segmenter", SMALL.segmenter, 0),
-        ("classifier", SMALL.classifier, 0),
     ]
     for first, second in zip(*made, strict=True):
         assert not first.training

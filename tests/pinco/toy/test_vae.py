@@ -67,6 +67,22 @@ def test_a_few_steps_on_a_tiny_set_raise_the_psnr(vae: torch.nn.Module, sets: Se
     assert after["psnr"] > before["psnr"] + 0.5
 
 
+def test_the_decoder_alone_can_be_trained_on_and_the_latents_stay(
+    vae: torch.nn.Module, sets: Sets, tmp_path: Path
+) -> None:
+    x = to_signed(sets[128, 128].image[:1])
+    encoder = {name: t.clone() for name, t in vae.encoder.state_dict().items()}
+    latents, picture = encode(vae, x, raw=True), decode(vae, encode(vae, x, raw=True), raw=True)
+    task = VaeTask(vae, sets, {(128, 128): sets[128, 128]}, decoder_only=True)
+    names = [name for name, _ in task.parameter_groups(1e-3)[0]["params"]]
+    assert names == [name for name, _ in vae.decoder.named_parameters()]
+    train(task, TrainingConfig(2, 1, 1e-2, warmup_steps=0, ema_decay=0.1), tmp_path)
+    assert all(torch.equal(t, encoder[name]) for name, t in vae.encoder.state_dict().items())
+    assert all(p.grad is None for p in vae.encoder.parameters())
+    assert torch.equal(encode(vae, x, raw=True), latents)
+    assert not torch.equal(decode(vae, latents, raw=True), picture)
+
+
 @pytest.mark.parametrize("step", [0, 1, 2, 4])
 def test_mask_and_picture_are_flipped_and_cut_alike(vae: torch.nn.Module, sets: Sets, step: int) -> None:
     """In scenes whose picture is white exactly under the mask, they have to be white there in every batch."""

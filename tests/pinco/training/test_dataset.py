@@ -78,6 +78,16 @@ def test_half_precision_tables_give_float32_batches(cached: Make) -> None:
     assert {batch.latents.dtype, batch.subject_latents.dtype, batch.maps.dtype, batch.pooled.dtype} == {torch.float32}
 
 
+def test_a_batch_moves_as_a_whole(cached: Make) -> None:
+    batch = cached().draw(2, torch.Generator().manual_seed(0))
+    moved = batch.to(torch.device("meta"))
+    assert moved.grid == batch.grid
+    for name in ("latents", "subject_latents", "maps", "cover", "pooled", "sequence"):
+        assert getattr(moved, name).device.type == "meta"
+        assert getattr(moved, name).shape == getattr(batch, name).shape
+        assert torch.equal(getattr(batch.to(torch.device("cpu")), name), getattr(batch, name))
+
+
 @pytest.mark.parametrize("size", [1, 4, 100])
 def test_in_order_shows_every_sample_once_with_its_own_prompt(cached: Make, size: int) -> None:
     data = cached(prompt_dropout=1.0)

@@ -12,7 +12,7 @@ import torch
 from pinco.training import loop
 from pinco.training.checkpoint import CheckpointMismatch, complete_checkpoints, load_latest
 from pinco.training.config import TrainingConfig
-from pinco.training.loop import step_generator, train
+from pinco.training.loop import load_finished, step_generator, train
 
 Make = Callable[..., Any]
 
@@ -101,6 +101,40 @@ def test_a_finished_run_trains_nothing_and_still_knows_its_figures(
     assert (tmp_path / "log.jsonl").read_text() == log
     for p, q in zip(first.model.parameters(), again.model.parameters(), strict=True):
         assert torch.equal(p, q)
+
+
+class Named(torch.nn.Module):
+    """The task's network under the names that its optimiser groups give."""
+
+    def __init__(self, task: Any) -> None:
+        super().__init__()
+        self.first, self.last = task.model[0], task.model[2]
+
+    def named_parameters(self, *args: Any, **options: Any) -> Any:
+        yield from self.first.named_parameters("first")
+        yield from self.last.named_parameters("last")
+
+
+def test_a_finished_run_is_loaded_without_its_task(tmp_path: Path, make_task: Make, make_config: Make) -> None:
+    done = make_task()
+    train(done, make_config(), tmp_path)
+    fresh = make_task()
+    assert load_finished(Named(fresh), make_config(), tmp_path)
+    for p, q in zip(done.model.parameters(), fresh.model.parameters(), strict=True):
+        assert torch.equal(p, q)
+    assert fresh.steps_seen == []
+
+
+def test_what_is_not_finished_or_not_the_same_is_not_loaded(tmp_path: Path, make_task: Make, make_config: Make) -> None:
+    train(make_task(), make_config(), tmp_path / "half", stop_after=5)
+    train(make_task(), make_config(), tmp_path / "done")
+    fresh = make_task()
+    before = [p.clone() for p in fresh.model.parameters()]
+    assert not load_finished(Named(fresh), make_config(), tmp_path / "half")
+    assert not load_finished(Named(fresh), make_config(), tmp_path / "absent")
+    assert not load_finished(Named(fresh), make_config(seed=9), tmp_path / "done")
+    assert not load_finished(fresh.model, make_config(), tmp_path / "done")  # parameters of other names
+    assert all(torch.equal(p, q) for p, q in zip(before, fresh.model.parameters(), strict=True))
 
 
 def test_the_task_ends_with_the_averaged_weights(tmp_path: Path, make_task: Make, make_config: Make) -> None:
