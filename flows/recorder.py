@@ -10,16 +10,17 @@ from flows.faults import TooManyFailures
 from flows.settings import CommitSettings, FailureSettings
 from pinco.catalog.commits import Commit, CommitLog
 from pinco.catalog.manifest import Row
-from pinco.catalog.parts import write_part
+from pinco.catalog.parts import Part, write_part
 
 log = logging.getLogger(__name__)
 
 
 class Recorder:
-    """Holds finished rows until ``commit.rows`` of them or ``commit.minutes`` have come together, then commits them.
+    """Writes finished rows as parts every ``commit.part_seconds``, and commits those every ``commit.rows`` or minutes.
 
-    Their images lie in the store already, so what a crash can lose between two commits is bookkeeping, not pictures.
-    ``base`` is the log's head when the run was planned: what another run has finished since then is not replaced.
+    Images lie in the store before their rows come here, and a part that no commit names yet is adopted by the next run:
+    what a killed driver can lose is the rows of the last few seconds. ``base`` is the log's head when the run was
+    planned: what another run has finished since then is not replaced.
     """
 
     def __init__(
@@ -34,9 +35,10 @@ class Recorder:
     ) -> None:
         self._log, self._run_id, self._base = log, run_id, base
         self._settings, self._failures, self._clock = commit, failures, clock
-        self._rows: list[Row] = []
-        self._batch = 0
-        self._due = clock() + 60 * commit.minutes
+        self._rows: list[Row] = []  # finished since the last part
+        self._parts: list[Part] = []  # written since the last commit
+        self._batch, self._part = 0, 0
+        self._due, self._part_due = clock() + 60 * commit.minutes, clock() + commit.part_seconds
         self._lock = threading.Lock()
         self.statuses: Counter[str] = Counter()
         self.commits: list[Commit] = []
@@ -46,11 +48,13 @@ class Recorder:
         self._rows.extend(rows)
         with self._lock:
             self.statuses.update(row.status for row in rows)
-        if len(self._rows) >= self._settings.rows:
+        if len(self._rows) + sum(part.rows for part in self._parts) >= self._settings.rows:
             self.commit()
 
     def tick(self) -> None:
-        """Commit when it is time. Raises TooManyFailures, after a commit, when the run is past its limit."""
+        """Write and commit when it is time. Raises TooManyFailures, after a commit, when the run is past its limit."""
+        if self._clock() >= self._part_due:
+            self._write_part()
         if self._clock() >= self._due:
             self.commit()
         counts = self.snapshot()
@@ -65,14 +69,22 @@ class Recorder:
     def commit(self) -> None:
         """Make everything that was added visible."""
         self._due = self._clock() + 60 * self._settings.minutes
-        if not self._rows:
+        self._write_part()
+        if not self._parts:
             return
         self._batch += 1
-        part = write_part(self._log.store, self._run_id, self._batch, self._rows)
-        commit = self._log.commit(run_id=self._run_id, batch=self._batch, parts=[part], base=self._base)
+        commit = self._log.commit(run_id=self._run_id, batch=self._batch, parts=self._parts, base=self._base)
         self.commits.append(commit)
+        self._parts.clear()
         log.info("commit %d: %d rows, %d done elsewhere meanwhile", commit.seq, commit.rows, commit.dropped)
-        self._rows.clear()
+
+    def _write_part(self) -> None:
+        """Make what was added durable: from here on it survives this process."""
+        self._part_due = self._clock() + self._settings.part_seconds
+        if self._rows:
+            self._part += 1
+            self._parts.append(write_part(self._log.store, self._run_id, self._part, self._rows))
+            self._rows.clear()
 
     def snapshot(self) -> Counter[str]:
         """Rows so far by status; safe from other threads (the heartbeat's)."""

@@ -67,10 +67,14 @@ class RaySettings(_Section):
 
 
 class CommitSettings(_Section):
-    """When finished rows become visible: after so many, or so long after the last commit, whichever is first."""
+    """When finished rows become visible: after so many, or so long after the last commit, whichever is first.
+
+    part_seconds: how often they are written before that, for the next run to find if this one is killed.
+    """
 
     rows: int = Field(500, ge=1)
     minutes: float = Field(2.0, gt=0)
+    part_seconds: float = Field(10.0, gt=0)
 
 
 class FailureSettings(_Section):

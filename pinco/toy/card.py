@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from pinco.toy import CLASSIFIER, SEGMENTER
+from pinco.toy.captions import vocabulary
 from pinco.toy.data import HELD_OUT_SEED, draw_scenes
 from pinco.toy.instrument_tasks import ClassifierTask, segmenter_ious
 from pinco.toy.instruments import PlaceClassifier, Segmenter
+from pinco.toy.products import COLOURS, KINDS
 from pinco.toy.quality import Line, Pair
 from pinco.toy.stages import PRESETS
 
@@ -67,7 +69,7 @@ def write_card(
             [
                 "# Model card of the toy backbone, its Pinco adapter and its instruments",
                 "",
-                _INTRODUCTION,
+                _INTRODUCTION.format(words=len(vocabulary(list(KINDS), list(COLOURS)))),
                 "",
                 "## Parts",
                 "",
@@ -88,7 +90,7 @@ def write_card(
 
 _INTRODUCTION = """Everything here was trained from scratch on procedural scenes (`pinco/toy/scenes.py`); no photograph
 and no foreign weights went in. It exists so that the whole pipeline can run, be tested and understood on any machine.
-It is not a product: it knows six kinds of things, eight places and 85 words. `pinco toy train` makes it again."""
+It is not a product: it knows six kinds of things, eight places and {words} words. `pinco toy train` makes it again."""
 
 
 def _instrument_figures(toy: Path, work: Path, count: int) -> dict[str, float]:

@@ -48,7 +48,7 @@ def write_demo_photos(out: Path, products: int, seed: int) -> list[Path]:
     for number in range(products):
         # White is left out: a white product on a white backdrop is for the review pile, not for a first impression.
         kind, colour = kinds[number % len(kinds)], colours[(turn + 3 * number) % len(colours)]
-        product = draw_product(rng, round(PHOTO_SIZE[1] * _SHARE), kind, colour)
+        product = draw_product(rng, round(PHOTO_SIZE[1] * _SHARE), kind, colour, colours)
         path = out / f"{colour}-{kind}-{number + 1:02d}.jpg"
         Image.fromarray(photograph(product, rng)).save(path, quality=95)
         written.append(path)

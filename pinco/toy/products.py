@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -249,7 +249,13 @@ KINDS: dict[str, Callable[[Tile, np.random.Generator, Colour, Colour], None]] = 
 }
 
 
-def draw_product(rng: np.random.Generator, height: int, kind: str | None = None, colour: str | None = None) -> Product:
+def draw_product(
+    rng: np.random.Generator,
+    height: int,
+    kind: str | None = None,
+    colour: str | None = None,
+    accents: Collection[str] = tuple(COLOURS),
+) -> Product:
     """Draw one product about `height` pixels along its longer side.
 
     Args:
@@ -257,12 +263,13 @@ def draw_product(rng: np.random.Generator, height: int, kind: str | None = None,
         height: pixels of the tile's side; the result is cropped to the product itself.
         kind: a key of `KINDS`; drawn when left out.
         colour: a key of `COLOURS`; drawn when left out.
+        accents: keys of `COLOURS` that the second colour is drawn from, as far as they differ enough from the first.
     """
     names = list(COLOURS)
     kind = kind or list(KINDS)[rng.integers(len(KINDS))]
     colour = colour or names[rng.integers(len(names))]
     body = np.array(COLOURS[colour], np.float32)
-    far = [n for n in names if np.abs(np.array(COLOURS[n]) - body).sum() > 130]
+    far = [n for n in names if n in accents and np.abs(np.array(COLOURS[n]) - body).sum() > 130]
     accent = far[rng.integers(len(far))]
     # Three samples a pixel each way; large photos are smooth enough with two.
     tile = Tile(max(96, height * (3 if height <= 200 else 2)))

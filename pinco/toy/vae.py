@@ -39,6 +39,8 @@ def new_vae() -> AutoencoderKL:
         use_post_quant_conv=False,
         force_upcast=False,
         sample_size=128,
+        shift_factor=0.0,  # both are measured once it is trained, see set_latent_scale
+        scaling_factor=1.0,
     )
     # Start almost without posterior noise: with the usual unit variance the decoder sees nothing for hundreds of steps.
     with torch.no_grad():

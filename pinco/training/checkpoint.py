@@ -37,13 +37,15 @@ def save_checkpoint(
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"step-{step:08d}"
     partial = folder / f".partial-{step:08d}-{os.getpid()}"
-    shutil.rmtree(partial, ignore_errors=True)
+    for leftover in folder.glob(".partial-*"):  # of a process that died while it wrote
+        shutil.rmtree(leftover, ignore_errors=True)
     partial.mkdir()
     for stem, named in tensors.items():
         save_file({k: v.detach().cpu().contiguous().clone() for k, v in named.items()}, partial / f"{stem}.safetensors")
     (partial / _STATE).write_text(json.dumps({**state, "step": step, "files": sorted(tensors)}, indent=1))
     for file in partial.iterdir():
         _sync(file)
+    _sync(partial)
     shutil.rmtree(final, ignore_errors=True)
     partial.rename(final)
     _sync(folder)

@@ -121,7 +121,9 @@ def train(task: Task, config: TrainingConfig, folder: Path, *, stop_after: int |
         with torch.autocast(device, torch.bfloat16, enabled=config.autocast):
             loss, details = task.loss(step, share, step_generator(config.seed, step, rank()))
         if not torch.isfinite(loss):
-            raise FloatingPointError(f"the loss at step {step} is {loss.item()}; lower the learning rate and resume")
+            raise FloatingPointError(
+                f"the loss at step {step} is {loss.item()}; lower the learning rate and start again in a new folder"
+            )
         loss.backward()
         average_gradients(named.values())
         norm = torch.nn.utils.clip_grad_norm_(named.values(), config.max_gradient_norm)
@@ -200,9 +202,17 @@ class _Log:
         self._file = file
         file.parent.mkdir(parents=True, exist_ok=True)
         lines = file.read_text().splitlines() if file.exists() else []
-        kept = [line for line in lines if json.loads(line)["step"] <= start]
+        kept = [line for line in lines if _step_of(line) <= start]
         file.write_text("".join(line + "\n" for line in kept))
 
     def write(self, record: dict[str, Any]) -> None:
         with self._file.open("a") as out:
             out.write(json.dumps(record) + "\n")
+
+
+def _step_of(line: str) -> float:
+    """Step of a log line; one torn by a crash in mid-write counts as past everything, and so is dropped."""
+    try:
+        return float(json.loads(line)["step"])
+    except json.JSONDecodeError:
+        return float("inf")

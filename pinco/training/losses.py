@@ -26,6 +26,10 @@ class Noised:
     target: torch.Tensor
     sigma: torch.Tensor
 
+    def to(self, device: torch.device) -> Noised:
+        """The same on `device`."""
+        return Noised(self.x_t.to(device), self.target.to(device), self.sigma.to(device))
+
 
 def shifted(u: torch.Tensor, shift: float) -> torch.Tensor:
     """Timestep shift of arXiv 2403.03206, equation 23; `shift=1` leaves `u` as it is."""

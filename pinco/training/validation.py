@@ -34,13 +34,23 @@ def validation_by_region(
     Returns:
         `loss` over all tokens, and `subject`, `background`, `boundary`.
     """
-    generator = torch.Generator().manual_seed(VALIDATION_SEED)
     sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+    seen = 0
     for cached in held_out.in_order(batch_size):
+        noised = _noised(cached.latents, seen, shift).to(device or torch.device("cpu"))
         batch = cached.to(device or torch.device("cpu"))
-        noised = add_noise(batch.latents, generator, shift=shift)
+        seen += len(cached.latents)
         for name, (error, tokens) in split_by_region(predict(noised, batch), noised, batch.cover, batch.grid).items():
             sums[name][0] += error
             sums[name][1] += tokens
     total, count = (sum(s[i] for s in sums.values()) for i in (0, 1))
     return {"loss": total / count, **{name: error / max(tokens, 1.0) for name, (error, tokens) in sums.items()}}
+
+
+def _noised(latents: torch.Tensor, first: int, shift: float) -> Noised:
+    """Noise each sample from a seed of its own number, so that how samples are batched makes no difference."""
+    parts = [
+        add_noise(sample[None], torch.Generator().manual_seed(VALIDATION_SEED + 1_000_003 * (first + i)), shift=shift)
+        for i, sample in enumerate(latents)
+    ]
+    return Noised(*(torch.cat([getattr(part, name) for part in parts]) for name in ("x_t", "target", "sigma")))

@@ -10,6 +10,7 @@ from flows.recorder import Recorder
 from flows.settings import CommitSettings, FailureSettings
 from pinco.catalog.commits import CommitLog
 from pinco.catalog.manifest import Row
+from pinco.catalog.orphans import adopt_orphans
 from pinco.catalog.readers import read_rows
 from pinco.catalog.store import open_store
 
@@ -46,6 +47,33 @@ def new_recorder(tmp_path: Path, clock: Clock) -> NewRecorder:
 
 def visible(tmp_path: Path) -> int:
     return len(read_rows(open_store(str(tmp_path / "store"))))
+
+
+def test_rows_of_a_killed_driver_are_adopted_by_the_next_run(
+    new_recorder: NewRecorder, failed: Callable[..., Row], tmp_path: Path, clock: Clock
+) -> None:
+    recorder = new_recorder()
+    recorder.add([failed(0)])
+    clock.now = 11
+    recorder.tick()
+    recorder.add([failed(1)])  # not written yet: made again after a crash
+    assert visible(tmp_path) == 0
+    adopted = adopt_orphans(CommitLog(open_store(str(tmp_path / "store"))), "next-night")
+    assert adopted is not None and adopted.rows == 1
+    assert visible(tmp_path) == 1
+
+
+def test_one_commit_names_all_parts_since_the_last(
+    new_recorder: NewRecorder, failed: Callable[..., Row], tmp_path: Path, clock: Clock
+) -> None:
+    recorder = new_recorder()
+    for number, now in enumerate((11, 22, 33)):
+        recorder.add([failed(number)])
+        clock.now = now
+        recorder.tick()
+    recorder.commit()
+    assert [len(commit.parts) for commit in recorder.commits] == [3]
+    assert visible(tmp_path) == 3
 
 
 def test_rows_become_visible_when_enough_of_them_are_there(
