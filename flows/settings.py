@@ -24,7 +24,7 @@ class _Section(BaseModel):
 class ModelSettings(_Section):
     """Which weights make the images, and how. None = what the backbone's own defaults say."""
 
-    # A folder, an s3:// prefix or a hub id; None = the built-in toy with its own adapter, segmenter and classifier.
+    # A folder or a hub id; None = the built-in toy with its own adapter, segmenter and classifier.
     backbone: str | None = None
     adapter: str | None = None
     segmenter: str | None = None

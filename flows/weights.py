@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from flows.settings import ModelSettings
 from pinco.pipelines.defaults import GenerationDefaults
 from pinco.toy import ADAPTER, BACKBONE, SEGMENTER, assets
+
+_HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
 
 FULL_SIZE = 1024 * 1024
 """Pixels that the large backbones were trained at; what a folder without a ``pinco.json`` is taken to want."""
@@ -64,9 +67,21 @@ def fingerprint_cache() -> Path:
 
 
 def _folder(path: str, what: str) -> str:
-    if not Path(path).is_dir():
-        raise FileNotFoundError(
-            f"there is no {what} at {path}: name a folder that diffusers' from_pretrained can read, "
-            f"or leave out --{what} for the built-in one"
-        )
-    return str(Path(path).resolve())
+    """The folder itself, or the local copy of a hub id (``owner/name``), which is downloaded unless the hub is off."""
+    if Path(path).is_dir():
+        return str(Path(path).resolve())
+    if _HUB_ID.match(path):
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+        try:
+            return str(snapshot_download(path))
+        except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+            raise FileNotFoundError(
+                f"there is no {what} at {path}, neither as a folder nor as a hub id ({type(error).__name__}): "
+                f"name a folder that diffusers' from_pretrained can read, or leave out --{what} for the built-in one"
+            ) from error
+    raise FileNotFoundError(
+        f"there is no {what} at {path}: name a folder that diffusers' from_pretrained can read, "
+        f"or leave out --{what} for the built-in one"
+    )

@@ -30,6 +30,26 @@ def test_a_folder_that_is_not_there_is_said_with_the_way_out(toy: Path, tmp_path
         find_weights(ModelSettings(**folders))
 
 
+def test_a_hub_id_is_found_in_the_local_hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    repository = tmp_path / "models--shop--backbone"
+    snapshot = repository / "snapshots" / ("a" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot / "pinco.json").write_text('{"working_pixels": 4096}')
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("a" * 40)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    found = find_weights(ModelSettings(backbone="shop/backbone"))
+    assert Path(found.backbone) == snapshot and found.name == "shop/backbone"
+
+
+def test_a_hub_id_that_cannot_be_had_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(FileNotFoundError, match="no backbone at shop/nothing, neither as a folder nor as a hub id"):
+        find_weights(ModelSettings(backbone="shop/nothing"))
+
+
 def test_a_missing_toy_is_said_with_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights, "assets", lambda: tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match="pinco toy train"):
