@@ -177,6 +177,13 @@ class PincoAdapter(ModelMixin, ConfigMixin):
         """Whether the adapter sits on this very backbone."""
         return self._attachment is not None and self._attachment.transformer is transformer
 
+    def attentions(self) -> dict[int, nn.Module]:
+        """The backbone's adapted attention modules by layer number. Raises `RuntimeError` if not attached."""
+        if self._attachment is None:
+            raise RuntimeError("attach the adapter to its backbone before asking for the backbone's layers")
+        modules = FAMILIES[self.settings.family].attentions(self._attachment.transformer)
+        return {number: modules[number] for number in self.settings.layers}
+
     def layer(self, number: int) -> SubjectLayer:
         """The adapter's part of one attention layer."""
         layer = self.subject_layers[str(number)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from statistics import mean
 from typing import Any
 
 import torch
@@ -10,8 +11,9 @@ import torch
 from pinco.adapter.adapter import PincoAdapter
 from pinco.adapter.subject import Subject
 from pinco.training.dataset import Batch, CachedDataset
+from pinco.training.gain import output_gain
 from pinco.training.losses import Noised, add_noise, flow_matching_loss
-from pinco.training.validation import validation_by_region
+from pinco.training.validation import VALIDATION_SEED, validation_by_region
 
 Predict = Callable[[Noised, Batch, Subject], torch.Tensor]
 
@@ -69,4 +71,9 @@ class AdapterTask:
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        return validation_by_region(self._velocity, self._held_out, shift=self._shift, device=self.adapter.device)
+        """Validation loss by region, and the mean growth of the attentions' outputs (`gain`)."""
+        losses = validation_by_region(self._velocity, self._held_out, shift=self._shift, device=self.adapter.device)
+        batch = self._held_out.in_order(16)[0].to(self.adapter.device)
+        noised = add_noise(batch.latents, torch.Generator().manual_seed(VALIDATION_SEED), shift=self._shift)
+        gains = output_gain(self.adapter, lambda: self._velocity(noised, batch))
+        return {**losses, "gain": mean(gains.values())}

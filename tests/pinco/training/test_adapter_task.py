@@ -123,7 +123,7 @@ def test_a_tiny_overfit_is_learnt(tmp_path: Path, make: Callable[..., AdapterTas
     task = make()
     before = task.validate()
     after = train(task, _settings(60), tmp_path).validation
-    assert before.keys() == after.keys() == {"loss", "subject", "background", "boundary"}
+    assert before.keys() == after.keys() == {"loss", "subject", "background", "boundary", "gain"}
     # Same samples, same noise: only the adapter differs. A random backbone lets no more than this through.
     assert after["loss"] < 0.95 * before["loss"]
 
