@@ -24,7 +24,7 @@ from pinco.toy.quality import Line, Pair
 from pinco.toy.stages import PRESETS
 
 U8 = NDArray[np.uint8]
-STAGES = ("vae", "decoder", "backbone", "adapter", "segmenter", "classifier")
+STAGES = ("vae", "decoder", "backbone", "adapter", "refinement", "segmenter", "classifier")
 CARD, FIGURES, SHEET = "README.md", "quality.json", "quality.jpg"
 
 # The bars of the toy's quality, as shares or dB.

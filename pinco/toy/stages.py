@@ -38,12 +38,13 @@ class Preset:
     decoder: TrainingConfig
     backbone: TrainingConfig
     adapter: TrainingConfig
+    refinement: TrainingConfig
     segmenter: TrainingConfig
     classifier: TrainingConfig
 
     def with_seed(self, seed: int) -> Preset:
         """The same preset with every stage's chance moved by `seed`; 0 is the shipped toy."""
-        stages = ("vae", "decoder", "backbone", "adapter", "segmenter", "classifier")
+        stages = ("vae", "decoder", "backbone", "adapter", "refinement", "segmenter", "classifier")
         return replace(self, **{s: replace(getattr(self, s), seed=getattr(self, s).seed + 100 * seed) for s in stages})
 
 
@@ -93,6 +94,17 @@ PRESETS: dict[str, Preset] = {
             validate_every=200,
             weight_decay=0.0,
         ),
+        refinement=TrainingConfig(
+            steps=700,
+            batch_size=48,
+            learning_rate=1e-3,
+            warmup_steps=50,
+            ema_decay=0.99,
+            seed=7,
+            checkpoint_every=100,
+            validate_every=100,
+            weight_decay=0.0,
+        ),
         segmenter=_INSTRUMENT,
         classifier=replace(_INSTRUMENT, steps=400, seed=4),
     ),
@@ -104,6 +116,7 @@ PRESETS: dict[str, Preset] = {
         decoder=TrainingConfig(steps=2, batch_size=2, learning_rate=1e-3, seed=6),
         backbone=TrainingConfig(steps=2, batch_size=2, learning_rate=1e-3, seed=2),
         adapter=TrainingConfig(steps=2, batch_size=2, learning_rate=1e-3, seed=5),
+        refinement=TrainingConfig(steps=2, batch_size=2, learning_rate=1e-3, seed=7),
         segmenter=TrainingConfig(steps=2, batch_size=2, learning_rate=1e-3, seed=3),
         classifier=TrainingConfig(steps=2, batch_size=2, learning_rate=1e-3, seed=4),
     ),
@@ -186,6 +199,20 @@ class Workshop:
             return predict(transformer, noised, batch, {"subject": subject})
 
         self._train("adapter", adapter, lambda: AdapterTask(adapter, velocity, *self.cached(vae)))
+        adapter.requires_grad_(True)
+        self._train(
+            "refinement",
+            adapter,
+            lambda: AdapterTask(
+                adapter,
+                velocity,
+                *self.cached(vae),
+                subject_weight=8.0,
+                shift=2.0,
+                own_mistakes=0.75,
+                gate_lr_scale=3.0,
+            ),
+        )
         return adapter.detach()
 
     def instruments(self) -> tuple[Segmenter, PlaceClassifier]:

@@ -137,3 +137,46 @@ def test_resume_of_an_adapter_is_exact(tmp_path: Path, make: Callable[..., Adapt
     adapter.load_state_dict(start)
     train(make(), _settings(4), tmp_path / "twice")
     assert all(torch.equal(t, straight[name]) for name, t in adapter.state_dict().items())
+
+
+def _seen(adapter: PincoAdapter, data: CachedDataset, bias: float, own_mistakes: float) -> tuple[Noised, Batch, float]:
+    """What the last forward pass of a step sees when the model is off by `bias` everywhere, and that step's loss."""
+    calls: list[tuple[Noised, Batch]] = []
+
+    def predict_with_bias(noised: Noised, batch: Batch, subject: Subject) -> torch.Tensor:
+        calls.append((noised, batch))
+        return noised.target + bias
+
+    task = AdapterTask(adapter, predict_with_bias, data, data, own_mistakes=own_mistakes)
+    loss, _ = task.loss(0, 6, torch.Generator().manual_seed(4))
+    assert len(calls) == (2 if own_mistakes else 1)
+    return *calls[-1], loss.item()
+
+
+def test_a_model_without_mistakes_is_trained_as_ever(adapter: PincoAdapter, cached: Make) -> None:
+    plain, _, _ = _seen(adapter, cached(), 0.0, 0.0)
+    own, _, loss = _seen(adapter, cached(), 0.0, 1.0)
+    assert torch.allclose(own.x_t, plain.x_t, atol=1e-5)
+    assert loss == 0.0
+
+
+def test_own_mistakes_are_made_on_the_subject_alone_and_the_target_leads_back(
+    adapter: PincoAdapter, cached: Make
+) -> None:
+    plain, _, _ = _seen(adapter, cached(), 0.5, 0.0)
+    own, batch, _ = _seen(adapter, cached(), 0.5, 1.0)
+    subject = batch.cover > 0.5
+    assert subject.any() and not subject.all()
+    assert torch.equal(own.x_t[~subject], plain.x_t[~subject])
+    assert torch.equal(own.target[~subject], plain.target[~subject])
+    moved = (own.x_t - plain.x_t)[subject].abs().amax(-1)
+    assert (moved > 1e-3).any()
+    home = own.x_t - own.sigma[:, None, None] * own.target
+    near = own.sigma > 0.2
+    assert near.any()
+    assert torch.allclose(home[near], batch.latents[near], atol=1e-4)
+
+
+def test_a_share_beyond_one_is_refused(adapter: PincoAdapter, cached: Make) -> None:
+    with pytest.raises(ValueError, match="share between 0 and 1"):
+        AdapterTask(adapter, lambda noised, batch, subject: noised.target, cached(), cached(), own_mistakes=1.5)
