@@ -16,9 +16,9 @@ from pinco.toy.instruments import PlaceClassifier, Segmenter
 from pinco.toy.text import MAX_LENGTH
 
 DEFAULTS = GenerationDefaults(
-    steps=20,
+    steps=16,
     guidance=0.0,
-    true_cfg=2.5,
+    true_cfg=1.6,
     max_sequence_length=MAX_LENGTH,
     working_pixels=128 * 128,
     segmenter=f"../{SEGMENTER}",
