@@ -54,7 +54,8 @@ def write_sheet(path: Path, photos: list[Path]) -> Path:
         rows.writerow(["sku", "template", "var:product", "var:place"])
         for photo in photos:
             colour, kind, _ = photo.stem.split("-")
-            rows.writerow([photo.stem, "a {{ product }} {{ place }}", f"{colour} {kind}", " | ".join(PLACES)])
+            article = "an" if colour[0] in "aeiou" else "a"
+            rows.writerow([photo.stem, "{{ product }} {{ place }}", f"{article} {colour} {kind}", " | ".join(PLACES)])
     return path
 
 

@@ -36,5 +36,5 @@ def test_the_demo_draws_writes_a_sheet_and_runs_it(
 def test_every_product_is_asked_for_in_every_place(tmp_path: Path) -> None:
     sheet = write_sheet(tmp_path / "sheet.csv", [Path("red-mug-01.jpg")])
     (line,) = sheet.read_text().splitlines()[1:]
-    assert line.startswith("red-mug-01,a {{ product }} {{ place }},red mug,")
+    assert line.startswith("red-mug-01,{{ product }} {{ place }},a red mug,")
     assert all(place in line for place in PLACES) and len(PLACES) == 4
