@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -17,6 +18,15 @@ def test_the_first_signal_is_a_wish(number: signal.Signals) -> None:
         assert stop.wanted
 
 
+@pytest.fixture
+def ordinary_ctrl_c() -> Iterator[None]:
+    """Python's own handler: a shell that starts the tests in the background has it ignored."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)
+
+
+@pytest.mark.usefixtures("ordinary_ctrl_c")
 def test_the_second_ctrl_c_is_an_order() -> None:
     with StopRequest() as stop, pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
