@@ -14,12 +14,15 @@ from preprocessing.arrays import F32, U8
 class Backdrop:
     """A smooth backdrop in CIE Lab and how far the photo is from it.
 
+    fitted: `[h, w, 3]`, the backdrop's colour; difference: `[h, w, 3]`, the photo's colour less that.
     distance: `[h, w]`, colour difference (CIE 1976) of every pixel from the backdrop at its place.
     chroma: `[h, w]`, the part of it in a and b; darker: `[h, w]`, how much darker than the backdrop, in L.
     noise: spread of the border pixels that belong to the backdrop, in the same units.
     share: how much of the border belongs to it, 0..1. Low where the product, or a room, reaches the border.
     """
 
+    fitted: F32
+    difference: F32
     distance: F32
     chroma: F32
     darker: F32
@@ -54,8 +57,11 @@ def estimate_backdrop(rgb: U8) -> Backdrop:
         limit = float(np.clip(5.0 * np.median(residual[inside]), 4.0, 12.0))
     inside = residual < limit
 
-    difference = lab - terms @ solution.astype(np.float32)
+    fitted = np.asarray(terms @ solution.astype(np.float32), np.float32)
+    difference = np.asarray(lab - fitted, np.float32)
     return Backdrop(
+        fitted=fitted,
+        difference=difference,
         distance=np.linalg.norm(difference, axis=2).astype(np.float32),
         chroma=np.linalg.norm(difference[..., 1:], axis=2).astype(np.float32),
         darker=np.asarray(-difference[..., 0], np.float32),

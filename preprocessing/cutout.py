@@ -16,7 +16,7 @@ from preprocessing.depth import DepthEstimator, SilhouetteRelief
 from preprocessing.mask import find_mask
 from preprocessing.matte import decontaminate
 
-CODE_RECIPE = 1
+CODE_RECIPE = 2
 """Raise it with every change to this package that changes a cutout: cached cutouts are made again then."""
 
 _MAGIC = b"pinco-cutout-1\n"

@@ -92,7 +92,7 @@ def test_the_recipe_s_version_changes_with_every_setting() -> None:
 
 
 def test_the_recipe_s_version_is_the_same_everywhere() -> None:
-    assert CutoutRecipe().version() == "158c9af8a472"
+    assert CutoutRecipe().version() == "7413e1b1c2b1"
 
 
 def test_another_depth_needs_another_recipe() -> None:

@@ -78,3 +78,39 @@ def test_nothing_to_see_is_an_error_with_a_way_out(shape: tuple[int, int]) -> No
 def test_a_wholly_transparent_photo_is_an_error() -> None:
     with pytest.raises(NoProductFound, match="transparent everywhere"):
         find_mask(photo(COFFEE, np.zeros((400, 600), np.uint8)))
+
+
+def test_the_hole_of_a_thick_handle_is_see_through_and_certain(studio_mug: Any) -> None:
+    mask = find_mask(photo(studio_mug.rgb))
+    assert studio_mug.iou(mask.alpha) > 0.97 and mask.confidence > 0.8
+    assert not mask.alpha[240:260, 345:375].any()
+
+
+@pytest.mark.parametrize("name", ["studio_bottle", "studio_mug", "studio_box", "studio_shoe", "studio_watch"])
+def test_the_contact_shadow_does_not_cling_to_the_base(name: str, request: pytest.FixtureRequest) -> None:
+    shot = request.getfixturevalue(name)
+    mask = find_mask(photo(shot.rgb))
+    assert (mask.alpha[396:] >= 128).sum() < 0.002 * (shot.truth >= 0.5).sum()
+
+
+def test_a_blank_label_off_the_backdrop_s_colour_stays_opaque(studio_box: Any) -> None:
+    mask = find_mask(photo(studio_box.rgb))
+    assert studio_box.iou(mask.alpha) > 0.99 and (mask.alpha[222:298, 182:318] == 255).all()
+    assert mask.confidence > 0.6
+
+
+def test_a_light_sole_is_not_taken_for_its_shadow(studio_shoe: Any) -> None:
+    mask = find_mask(photo(studio_shoe.rgb))
+    assert studio_shoe.iou(mask.alpha) > 0.985 and (mask.alpha[366:391, 126:374] == 255).all()
+
+
+def test_white_print_is_not_a_hole(studio_watch: Any) -> None:
+    mask = find_mask(photo(studio_watch.rgb))
+    assert studio_watch.iou(mask.alpha) > 0.99 and mask.confidence > 0.8
+    assert (mask.alpha[165:390, 155:345] == 255).all()
+
+
+def test_a_part_lost_as_a_shadow_costs_confidence(studio_lamp: Any) -> None:
+    mask = find_mask(photo(studio_lamp.rgb))
+    assert studio_lamp.iou(mask.alpha) < 0.9, "the stem was lost"
+    assert mask.confidence < 0.6

@@ -5,6 +5,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pytest
 from PIL import Image
 from skimage import data as photographs
 
@@ -88,3 +89,8 @@ def test_the_same_photo_has_the_same_silhouette(pair: Any) -> None:
     cv2.setRNGSeed(1234)
     second = segment(pair.rgb)
     assert np.array_equal(first.product, second.product) and first.confidence == second.confidence
+
+
+@pytest.mark.parametrize("quality", [95, 85, 70])
+def test_compression_does_not_fill_the_hole_of_a_handle(mug: Any, quality: int) -> None:
+    assert not found(mug, jpeg(mug.rgb, quality))[2][225:255, 350:375].any()
