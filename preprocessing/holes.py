@@ -56,7 +56,7 @@ def read(evidence: Evidence) -> Reading:
     """
     if evidence.follows < 0.25:
         flat = evidence.slope is not None and evidence.slope < 0.5
-        clear = evidence.offset > (3.0 if flat else 8.0) * evidence.tolerance
+        clear = evidence.offset > (2.0 if flat else 8.0) * evidence.tolerance
         return Reading(False, certain=clear and not (evidence.shaded and evidence.handle))
     if not 0.4 < evidence.grain < 2.5:
         return Reading(False, certain=False)

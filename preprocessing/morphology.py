@@ -41,3 +41,10 @@ def at_border(bits: Bits) -> Bits:
     frame = np.zeros(bits.shape, bool)
     frame[0], frame[-1], frame[:, 0], frame[:, -1] = True, True, True, True
     return np.isin(regions, np.unique(regions[frame & bits]))
+
+
+def fill(bits: Bits, holes: Bits) -> Bits:
+    """Fill the gaps that the border does not reach, save those that overlap one of `holes`."""
+    gaps = ~bits & ~at_border(~bits)
+    _, regions = cv2.connectedComponents(gaps.astype(np.uint8), connectivity=4)
+    return np.asarray(bits | (gaps & ~np.isin(regions, np.unique(regions[gaps & holes]))))

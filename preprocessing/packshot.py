@@ -14,7 +14,7 @@ import numpy as np
 from preprocessing.arrays import U8, Bits
 from preprocessing.backdrop import Backdrop, estimate_backdrop
 from preprocessing.holes import find_holes
-from preprocessing.morphology import at_border, close, dilate, erode, rim
+from preprocessing.morphology import at_border, close, dilate, erode, fill, rim
 from preprocessing.shadow import edges, ground_of, shadow_like, without_contact_shadow
 from preprocessing.spread import spread
 
@@ -44,7 +44,8 @@ def segment(rgb: U8, iterations: int = 3) -> Silhouette:
     labels[erode(ground & ~different)] = cv2.GC_BGD
     labels[erode(~ground & (backdrop.distance > strong))] = cv2.GC_FGD
     labels[doubtful] = cv2.GC_FGD
-    product = _without_gaps(_grabcut(rgb, labels, iterations) & ~erode(holes), holes)
+    # GrabCut goes by colour alone and takes white print out too: inside, only what was found to be a hole is one.
+    product = fill(_grabcut(rgb, labels, iterations) & ~erode(holes), holes)
     product = _without_specks(without_contact_shadow(rgb, product, backdrop))
     return Silhouette(product, _confidence(rgb, product, ~ground, doubtful, backdrop, likely))
 
@@ -76,13 +77,6 @@ def _without_specks(product: Bits) -> Bits:
         return product
     kept = np.isin(regions, 1 + np.flatnonzero(areas >= max(8.0, 0.01 * float(areas.max()))))
     return close(kept)
-
-
-def _without_gaps(product: Bits, holes: Bits) -> Bits:
-    """Fill what GrabCut took out of the product's inside, by colour alone, where no hole was found: white print."""
-    gaps = ~product & ~at_border(~product)
-    _, regions = cv2.connectedComponents(gaps.astype(np.uint8), connectivity=4)
-    return product | (gaps & ~np.isin(regions, np.unique(regions[gaps & holes])))
 
 
 def _ramp(value: float, low: float, high: float) -> float:

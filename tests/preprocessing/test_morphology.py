@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from preprocessing.morphology import at_border, close, dilate, erode, rim
+from preprocessing.morphology import at_border, close, dilate, erode, fill, rim
 
 
 def square(side: int = 21) -> np.ndarray:
@@ -40,3 +40,13 @@ def test_only_what_reaches_the_border_by_sides() -> None:
     bits[0, 0] = bits[1, 1] = bits[3, 3] = bits[5, 4] = True
     assert np.argwhere(at_border(bits)).tolist() == [[0, 0], [5, 4]]
     assert not at_border(np.zeros((4, 4), bool)).any()
+
+
+def test_gaps_are_filled_except_the_holes() -> None:
+    bits, holes = square(), np.zeros((21, 21), bool)
+    bits[6:8, 6:10] = bits[10:14, 10:14] = bits[9, 5] = False
+    holes[11, 11] = holes[0, 0] = True
+    filled = fill(bits, holes)
+    assert filled[6:8, 6:10].all() and not filled[10:14, 10:14].any()
+    assert not filled[9, 5], "open to the outside"
+    assert np.array_equal(filled[:5], bits[:5])
