@@ -23,7 +23,7 @@ class CheckpointMismatch(ValueError):
 def save_checkpoint(
     folder: Path, step: int, tensors: dict[str, dict[str, torch.Tensor]], state: dict[str, Any], keep: int = 2
 ) -> Path:
-    """Write `folder/step-XXXXXXXX` in one move.
+    """Write `folder/step-<eight digits>` in one move.
 
     The files are written and synced in a hidden folder beside it, which is then renamed: a crash at any moment leaves
     either the whole checkpoint or none. Older checkpoints beyond `keep` are removed afterwards.
