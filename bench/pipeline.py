@@ -2,10 +2,10 @@
 
     python bench/pipeline.py [--images 64] [--backbone DIR --adapter DIR]
 
-The loop calls the very functions that the actors call (``flows.row``), one after the other: what the flow adds is two
-kinds of processes, Ray between them, and the driver. Both make the images of one product more first; these warm up and
-are not counted. Beside the ratio stand every process's share of a CPU while the counted images were made, and its peak
-memory (resident; pages of the object store that several processes map are counted in each of them).
+The loop calls the very functions that the actors call (``pinco.generation.steps``), one after the other: what the flow
+adds is two kinds of processes, Ray between them, and the driver. Both make the images of one product more first; these
+warm up and are not counted. Beside the ratio stand every process's share of a CPU while the counted images were
+made, and its peak memory (resident; pages of the object store that several processes map are counted in each of them).
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from flows.cutouts import CutoutCache
+from flows.driver.run import run_catalog
 from flows.planning import CatalogRequest, plan_catalog, run_spec
-from flows.row import make_rows, prepare
-from flows.run import run_catalog
 from flows.settings import Settings, load_settings
-from flows.take import Take, in_batches
-from pinco.catalog.commits import CommitLog
-from pinco.catalog.manifest import Row
-from pinco.catalog.parts import write_part
-from pinco.catalog.readers import read_rows
-from pinco.catalog.store import open_store
-from pinco.toy.photos import write_demo_photos
+from pinco.catalog.manifest.commits import CommitLog
+from pinco.catalog.manifest.parts import write_part
+from pinco.catalog.manifest.readers import read_rows
+from pinco.catalog.manifest.schema import Row
+from pinco.catalog.store.access import open_store
+from pinco.generation.cutouts import CutoutCache
+from pinco.generation.steps import make_rows, prepare
+from pinco.generation.take import Take, in_batches
+from pinco.toy.drawing.photos import write_demo_photos
 
 PER_PRODUCT = 8
 PLACES = (
@@ -103,7 +103,7 @@ def write_shop(folder: Path, images: int) -> CatalogRequest:
 
 def run_loop(request: CatalogRequest, settings: Settings, store_uri: str) -> list[Row]:
     """The same work in this process, in the same order and the same batches."""
-    from flows.model import Model  # here, so that the flow's driver is measured without torch
+    from pinco.generation.model import Model  # here, so that the flow's driver is measured without torch
 
     spec = run_spec("loop", store_uri, settings)
     store = spec.open_store()

@@ -7,9 +7,9 @@ import os
 import shutil
 import tempfile
 
+from flows.driver.run import RunSummary, run_catalog
 from flows.planning import CatalogRequest
 from flows.progress import bar, terminal
-from flows.run import RunSummary, run_catalog
 from flows.settings import Settings
 
 
@@ -27,7 +27,7 @@ def launch(request: CatalogRequest, settings: Settings) -> RunSummary:
     os.environ.setdefault("DO_NOT_TRACK", "1")
     if mode == "temporary":
         _use_own_home()
-    from flows.catalog import run_in_prefect
+    from flows.prefect.catalog import run_in_prefect
 
     return run_in_prefect(request, settings)
 

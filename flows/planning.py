@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from flows.settings import Settings
-from flows.take import RunSpec
-from flows.weights import working_pixels
-from pinco.catalog.channels import read_channels
-from pinco.catalog.commits import CommitLog
-from pinco.catalog.image_requests import SheetSettings
-from pinco.catalog.orphans import adopt_orphans
-from pinco.catalog.photos import absolute, read_catalog
-from pinco.catalog.plan import Plan, check_sheet, make_plan
-from pinco.catalog.sheet import read_sheet
-from pinco.catalog.sheet_problems import SheetProblem
-from pinco.catalog.store import open_store
+from pinco.catalog.manifest.commits import CommitLog
+from pinco.catalog.manifest.orphans import adopt_orphans
+from pinco.catalog.photos.listing import read_catalog
+from pinco.catalog.plan.planner import Plan, check_sheet, make_plan
+from pinco.catalog.sheet.channels import read_channels
+from pinco.catalog.sheet.image_requests import SheetSettings
+from pinco.catalog.sheet.problems import SheetProblem
+from pinco.catalog.sheet.reader import read_sheet
+from pinco.catalog.store.access import open_store
+from pinco.catalog.store.address import absolute
+from pinco.generation.take import RunSpec
+from pinco.generation.weights import working_pixels
 from preprocessing.canvas import Placement
 
 
@@ -50,20 +51,19 @@ def sheet_settings(settings: Settings) -> SheetSettings:
 
 def validate(sheet: str, catalog: str, settings: Settings) -> list[SheetProblem]:
     """Check a sheet without reading a photo. Returns the warnings; raises SheetErrors with everything that is wrong."""
-    read = read_sheet(sheet, endpoint=settings.s3_endpoint)
-    found = read_catalog(catalog, endpoint=settings.s3_endpoint)
-    return check_sheet(read, found, sheet_settings(settings), endpoint=settings.s3_endpoint)
+    read = read_sheet(sheet, access=settings.access)
+    found = read_catalog(catalog, access=settings.access)
+    return check_sheet(read, found, sheet_settings(settings), access=settings.access)
 
 
 def plan_catalog(request: CatalogRequest, settings: Settings) -> Plan:
     """What the request leaves to be made. Raises SheetErrors and StoreError."""
-    endpoint = settings.s3_endpoint
     return make_plan(
-        read_sheet(request.sheet, endpoint=endpoint),
-        read_catalog(request.catalog, endpoint=endpoint),
+        read_sheet(request.sheet, access=settings.access),
+        read_catalog(request.catalog, access=settings.access),
         sheet_settings(settings),
-        open_store(request.store, endpoint=endpoint),
-        endpoint=endpoint,
+        open_store(request.store, settings.access),
+        access=settings.access,
         only=request.only,
         limit=request.limit,
         redo=request.redo,
@@ -72,7 +72,7 @@ def plan_catalog(request: CatalogRequest, settings: Settings) -> Plan:
 
 def adopt(store_uri: str, run_id: str, settings: Settings) -> int:
     """Commit what an earlier run wrote but did not live to commit; returns the number of rows."""
-    commit = adopt_orphans(CommitLog(open_store(store_uri, endpoint=settings.s3_endpoint)), run_id)
+    commit = adopt_orphans(CommitLog(open_store(store_uri, settings.access)), run_id)
     return commit.rows if commit else 0
 
 
@@ -82,7 +82,7 @@ def run_spec(run_id: str, store_uri: str, settings: Settings) -> RunSpec:
         run_id=run_id,
         store_uri=absolute(store_uri),
         channels=read_channels(settings.channels),
-        s3_endpoint=settings.s3_endpoint,
+        access=settings.access,
         shadow=settings.finish.shadow,
         rules=settings.quality,
     )

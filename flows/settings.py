@@ -13,28 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
 from pinco.catalog.quality import QualityRules
+from pinco.catalog.store.access import StoreAccess
+from pinco.generation.settings import ModelSettings
 
 CONFIG_FILE = "pinco.yaml"
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ModelSettings(_Section):
-    """Which weights make the images, and how. None = what the backbone's own defaults say."""
-
-    # A folder or a hub id; None = the built-in toy with its own adapter, segmenter and classifier.
-    backbone: str | None = None
-    adapter: str | None = None
-    segmenter: str | None = None
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    steps: int | None = Field(None, ge=1)
-    guidance: float | None = None
-    true_cfg: float | None = None
-    blending: bool | None = None
-    working_pixels: int | None = Field(None, ge=256)
 
 
 class RaySettings(_Section):
@@ -127,7 +113,15 @@ class Settings(BaseSettings):
     templates: dict[str, str] = {}
     finish: FinishSettings = FinishSettings()
     quality: QualityRules = QualityRules()
+    # How S3 addresses are reached; what is empty comes from the usual AWS configuration.
     s3_endpoint: str | None = None
+    s3_region: str | None = None
+    s3_profile: str | None = None
+
+    @property
+    def access(self) -> StoreAccess:
+        """What is needed to open the stores of this run."""
+        return StoreAccess(self.s3_endpoint, self.s3_region, self.s3_profile)
 
     @classmethod
     def settings_customise_sources(

@@ -14,7 +14,7 @@ from preprocessing.arrays import U8, Bits
 from preprocessing.decode import decode
 from preprocessing.depth import DepthEstimator, SilhouetteRelief
 from preprocessing.mask import find_mask
-from preprocessing.matte import decontaminate
+from preprocessing.packshot.matte import decontaminate
 
 CODE_RECIPE = 2
 """Raise it with every change to this package that changes a cutout: cached cutouts are made again then."""

@@ -10,8 +10,8 @@ import numpy as np
 from preprocessing.arrays import U8
 from preprocessing.decode import Photo
 from preprocessing.errors import NoProductFound
-from preprocessing.matte import refine, soften
-from preprocessing.packshot import segment
+from preprocessing.packshot.matte import refine, soften
+from preprocessing.packshot.segment import segment
 
 
 @dataclass(frozen=True)

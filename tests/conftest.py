@@ -1,17 +1,35 @@
-"""What holds for every test: no home folder, no account, no network name of the person who runs them."""
+"""What holds for every test: no home folder, no account, no network name of the person who runs them.
+
+Also the fixtures that several folders share: the untrained toy, one product photo, one job. They import what they need
+when they are asked for, so that a test of one parser starts without torch.
+"""
 
 from __future__ import annotations
 
 import atexit
+import hashlib
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from pinco.catalog.ids.job import Job
+    from pinco.catalog.manifest.schema import Row
+    from pinco.generation.model import Model
+    from pinco.generation.settings import ModelSettings
+    from pinco.generation.take import RunSpec
 
 # Set before anything imports torch, Ray, Prefect or boto3; worker processes inherit it.
 _PREFECT_HOME = tempfile.mkdtemp(prefix="pinco-test-prefect-")
-atexit.register(shutil.rmtree, _PREFECT_HOME, ignore_errors=True)
+_CACHE_HOME = tempfile.mkdtemp(prefix="pinco-test-cache-")  # where fingerprints of weights are remembered
+for _folder in (_PREFECT_HOME, _CACHE_HOME):
+    atexit.register(shutil.rmtree, _folder, ignore_errors=True)
 
 for _name in [name for name in os.environ if name.startswith(("PINCO_", "AWS_"))]:
     del os.environ[_name]
@@ -30,8 +48,99 @@ os.environ.update(
     PREFECT_SERVER_ANALYTICS_ENABLED="false",
     PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS="180",
     RAY_USAGE_STATS_ENABLED="0",
+    XDG_CACHE_HOME=_CACHE_HOME,
 )
 
 # The same examples on every machine, and no example fails for being slow on a busy one.
 settings.register_profile("pinco", derandomize=True, deadline=None, print_blob=True)
 settings.load_profile("pinco")
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from pinco.toy.model.untrained import make_untrained
+
+    return make_untrained(tmp_path_factory.mktemp("toy"), seed=0)
+
+
+@pytest.fixture(scope="session")
+def model_settings(toy: Path) -> ModelSettings:
+    from pinco.generation.settings import ModelSettings
+
+    return ModelSettings(
+        backbone=str(toy / "backbone"), adapter=str(toy / "adapter"), device="cpu", steps=2, working_pixels=64 * 64
+    )
+
+
+@pytest.fixture(scope="session")
+def model(model_settings: ModelSettings) -> Model:
+    from pinco.generation.model import Model
+
+    return Model(model_settings, threads=1)
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    """A disc of 80 pixels on a photo of 120, cut out by its own alpha."""
+    import cv2
+    import numpy as np
+
+    rgba = np.zeros((120, 120, 4), np.uint8)
+    cv2.circle(rgba, (60, 60), 40, (40, 215, 90, 255), -1)
+    path = tmp_path / "ball.png"
+    cv2.imwrite(str(path), rgba)
+    return path
+
+
+@pytest.fixture
+def new_job(photo: Path) -> Callable[..., Job]:
+    from pinco.catalog.ids.job import Job
+    from preprocessing.canvas import Placement
+
+    def make(**changes: Any) -> Job:
+        fields: dict[str, Any] = {
+            "row": 2,
+            "source_uri": str(photo),
+            "sku": "ball",
+            "source_sha256": hashlib.sha256(photo.read_bytes()).hexdigest(),
+            "prompt": "a ball on grass",
+            "negative": None,
+            "channel": "small",
+            "placement": Placement(),
+            "working_size": (64, 64),
+            "delivery_size": (96, 96),
+            "variant": 0,
+            "seed": None,
+        }
+        return Job.planned(**fields | changes)
+
+    return make
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> RunSpec:
+    from pinco.catalog.sheet.channels import Channel
+    from pinco.generation.take import RunSpec
+
+    return RunSpec(run_id="night", store_uri=str(tmp_path / "store"), channels={"small": Channel("small", (96, 96))})
+
+
+@pytest.fixture
+def failed(new_job: Callable[..., Job]) -> Callable[..., Row]:
+    """A failed row of the job with this variant."""
+    from pinco.catalog.manifest.schema import Row
+
+    def make(variant: int = 0, **outcome: Any) -> Row:
+        outcome = {"error_type": "empty_photo", "error_message": "The photo is empty."} | outcome
+        return Row.of(new_job(variant=variant), run_id="night", status="failed", attempts=1, **outcome)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def ray_running() -> None:
+    """One Ray per pytest process, with room for two runs at once; Ray ends itself when the process does."""
+    from flows.driver.ray_session import RaySession
+    from flows.settings import RaySettings
+
+    RaySession(RaySettings(object_store_mib=200, generators=5)).wait()

@@ -16,14 +16,14 @@ from typer.main import get_command
 
 from flows.cli import app
 from flows.settings import Settings, load_settings
-from pinco.catalog.channels import read_channels
-from pinco.catalog.commits import commit
-from pinco.catalog.manifest import SCHEMA, Row
-from pinco.catalog.parts import write_part
-from pinco.catalog.readers import export_manifest
-from pinco.catalog.sheet import COLUMNS, parse_sheet
-from pinco.catalog.store import open_store
-from pinco.catalog.template import PromptTemplate
+from pinco.catalog.manifest.commits import commit
+from pinco.catalog.manifest.parts import write_part
+from pinco.catalog.manifest.readers import export_manifest
+from pinco.catalog.manifest.schema import SCHEMA, Row
+from pinco.catalog.sheet.channels import read_channels
+from pinco.catalog.sheet.reader import COLUMNS, parse_sheet
+from pinco.catalog.sheet.template import PromptTemplate
+from pinco.catalog.store.access import open_store
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])

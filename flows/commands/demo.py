@@ -12,7 +12,7 @@ import typer
 from flows.commands.errors import exit_code, explained
 
 if TYPE_CHECKING:
-    from flows.run import RunSummary
+    from flows.driver.run import RunSummary
 
 PLACES = ("on a wooden table", "on green grass", "in front of a brick wall", "in the snow")
 
@@ -29,9 +29,9 @@ def demo(
     from flows.launch import launch
     from flows.planning import CatalogRequest
     from flows.settings import load_settings
-    from pinco.catalog.readers import export_manifest
-    from pinco.catalog.store import open_store
-    from pinco.toy.photos import write_demo_photos
+    from pinco.catalog.manifest.readers import export_manifest
+    from pinco.catalog.store.access import open_store
+    from pinco.toy.drawing.photos import write_demo_photos
 
     with explained():
         settings = load_settings()

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 import typer
 from pydantic import ValidationError
 
-from flows.faults import Interrupted, NoWorkersLeft, TooManyFailures
-from pinco.catalog.channels import ChannelError
-from pinco.catalog.readers import UnknownGenerationError
-from pinco.catalog.sheet_problems import SheetErrors
-from pinco.catalog.store import StoreError
+from flows.driver.endings import Interrupted, NoWorkersLeft, TooManyFailures
+from pinco.catalog.manifest.readers import UnknownGenerationError
+from pinco.catalog.sheet.channels import ChannelError
+from pinco.catalog.sheet.problems import SheetErrors
+from pinco.catalog.store.base import StoreError
 
 FAILED = 1
 BAD_SHEET = 2

@@ -33,12 +33,12 @@ def show(
 
     from flows.progress import describe
     from flows.settings import load_settings
-    from pinco.catalog.readers import read_manifest
-    from pinco.catalog.store import open_store
+    from pinco.catalog.manifest.readers import read_manifest
+    from pinco.catalog.store.access import open_store
 
     with explained():
-        endpoint = load_settings(s3_endpoint=s3_endpoint).s3_endpoint
-        manifest = read_manifest(open_store(store, endpoint=endpoint), run_id=run, columns=SHOWN)
+        access = load_settings(s3_endpoint=s3_endpoint).access
+        manifest = read_manifest(open_store(store, access), run_id=run, columns=SHOWN)
     table = Table()
     for name in ("sku", "prompt", "status", "why"):
         table.add_column(name, no_wrap=True, overflow="ellipsis")
@@ -63,10 +63,10 @@ def export(
 ) -> None:
     """Write all visible rows to one Parquet file for DuckDB, pandas or Spark."""
     from flows.settings import load_settings
-    from pinco.catalog.readers import export_manifest
-    from pinco.catalog.store import open_store
+    from pinco.catalog.manifest.readers import export_manifest
+    from pinco.catalog.store.access import open_store
 
     with explained():
-        endpoint = load_settings(s3_endpoint=s3_endpoint).s3_endpoint
-        rows = export_manifest(open_store(store, endpoint=endpoint), out, run_id=run)
+        access = load_settings(s3_endpoint=s3_endpoint).access
+        rows = export_manifest(open_store(store, access), out, run_id=run)
     typer.echo(f"{rows} rows written to {out}")

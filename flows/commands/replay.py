@@ -23,14 +23,16 @@ def replay(
 
     The same bytes on the CPU, with the same lock, processor type and thread count; elsewhere the same product.
     """
-    from flows.replay import CannotReplay
-    from flows.replay import replay as make_again
     from flows.settings import load_settings
+    from pinco.generation.replay import CannotReplay
+    from pinco.generation.replay import replay as make_again
 
     with explained():
         settings = load_settings(s3_endpoint=s3_endpoint, model__backbone=backbone, model__adapter=adapter)
         try:
-            again = make_again(store, generation_id, settings)
+            again = make_again(
+                store, generation_id, settings.model, access=settings.access, threads=settings.ray.threads
+            )
         except CannotReplay as error:
             typer.echo(str(error), err=True)
             raise typer.Exit(FAILED) from None

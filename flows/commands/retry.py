@@ -22,8 +22,8 @@ def retry(
     Each gets another seed. A photo that was replaced meanwhile is a new request: run the sheet again for it.
     """
     from flows.commands.show import print_summary
+    from flows.driver.run import retry_run
     from flows.progress import bar, terminal
-    from flows.run import retry_run
     from flows.settings import load_settings
 
     with explained():

@@ -9,7 +9,7 @@ import typer
 from flows.progress import describe
 
 if TYPE_CHECKING:
-    from flows.run import RunSummary
+    from flows.driver.run import RunSummary
 
 
 def print_summary(summary: RunSummary) -> None:

@@ -22,6 +22,6 @@ def train(
     preset: Annotated[str, typer.Option("--preset", metavar="NAME", help="Size of the training.")] = "full",
 ) -> None:
     """Make the built-in model again from a seed: backbone, adapter and instruments, with a model card."""
-    from pinco.toy.train import train_toy
+    from pinco.toy.recipe.train import train_toy
 
     train_toy(out, seed, preset)

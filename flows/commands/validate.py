@@ -19,7 +19,7 @@ def validate(
     """Check a sheet: every mistake at once, with its row, column and way out. Exit code 2 if there is one."""
     from flows.planning import validate as check
     from flows.settings import load_settings
-    from pinco.catalog.sheet_problems import SheetErrors, problems_json
+    from pinco.catalog.sheet.problems import SheetErrors, problems_json
 
     with explained():
         settings = load_settings(s3_endpoint=s3_endpoint)

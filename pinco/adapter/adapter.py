@@ -27,9 +27,9 @@ from pinco.adapter.config import (
     Shape,
 )
 from pinco.adapter.extractor import SubjectExtractor
+from pinco.adapter.families import FAMILIES, family_of
 from pinco.adapter.initialise import dense
 from pinco.adapter.layer import SubjectLayer
-from pinco.adapter.processors import FAMILIES, family_of
 from pinco.adapter.subject import KeyValue, Subject
 from pinco.adapter.tokens import covered_tokens, gather, select
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pinco.adapter.families import Family
+from pinco.adapter.families.base import AttachedAdapter
 from pinco.adapter.layer import SubjectLayer
-from pinco.adapter.processors import Family
-from pinco.adapter.processors.family import AttachedAdapter
 
 
 class Attachment:

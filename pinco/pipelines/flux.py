@@ -16,7 +16,7 @@ from diffusers import FluxPipeline
 from torch import Tensor
 
 from pinco.adapter import PincoAdapter
-from pinco.adapter.processors.flux import PATCH_SIZE
+from pinco.adapter.families.flux import PATCH_SIZE
 from pinco.adapter.tokens import pack
 from pinco.pipelines.blending import StepEndBlender, latent_mask
 from pinco.pipelines.defaults import GenerationDefaults

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,28 +12,13 @@ import cv2
 import numpy as np
 import pytest
 
+from flows.driver.run import RunSummary, run_catalog
 from flows.planning import CatalogRequest
-from flows.ray_session import RaySession
-from flows.run import RunSummary, run_catalog
-from flows.settings import CommitSettings, ModelSettings, RaySettings, Settings
-from pinco.catalog.manifest import Row
-from pinco.catalog.readers import read_rows
-from pinco.catalog.store import open_store
-from pinco.toy.untrained import make_untrained
-
-# Fingerprints of weights are remembered per user; tests have a user of their own, and so have their Ray workers.
-os.environ.setdefault("XDG_CACHE_HOME", tempfile.mkdtemp(prefix="pinco-test-cache-"))
-
-
-@pytest.fixture(scope="session")
-def ray_running() -> None:
-    """Room for two runs at once; Ray ends itself when the process does."""
-    RaySession(RaySettings(object_store_mib=200, generators=5)).wait()
-
-
-@pytest.fixture(scope="session")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_untrained(tmp_path_factory.mktemp("toy"), seed=0)
+from flows.settings import CommitSettings, RaySettings, Settings
+from pinco.catalog.manifest.readers import read_rows
+from pinco.catalog.manifest.schema import Row
+from pinco.catalog.store.access import open_store
+from pinco.generation.settings import ModelSettings
 
 
 @pytest.fixture(scope="session")
@@ -87,10 +70,10 @@ class Shop:
         return run_catalog(CatalogRequest(sheet, self.catalog, self.store), self.settings, **options)
 
     def rows(self) -> list[Row]:
-        return read_rows(open_store(self.store, endpoint=self.settings.s3_endpoint))
+        return read_rows(open_store(self.store, self.settings.access))
 
     def images(self) -> int:
-        return sum(1 for _ in open_store(self.store, endpoint=self.settings.s3_endpoint).list("images/"))
+        return sum(1 for _ in open_store(self.store, self.settings.access).list("images/"))
 
     def with_settings(self, **sections: Any) -> Shop:
         return replace(self, settings=self.settings.model_copy(update=sections))

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flows.actors import Generator
-from flows.run import RunSummary
-from pinco.catalog.commits import read_commits
-from pinco.catalog.readers import export_manifest
-from pinco.catalog.store import open_store
+from flows.driver.actors import Generator
+from flows.driver.run import RunSummary
+from pinco.catalog.manifest.commits import read_commits
+from pinco.catalog.manifest.readers import export_manifest
+from pinco.catalog.store.access import open_store
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_running")]
 
@@ -121,8 +121,8 @@ def test_replay_in_another_process_gives_the_same_bytes_without_ray_or_prefect(
 
 
 def test_replay_refuses_other_weights(first: tuple[Any, str, RunSummary], tmp_path: Path) -> None:
-    from flows.replay import CannotReplay, replay
-    from pinco.toy.untrained import make_untrained
+    from pinco.generation.replay import CannotReplay, replay
+    from pinco.toy.model.untrained import make_untrained
 
     shop, _, _ = first
     other = make_untrained(tmp_path / "other", seed=1)

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 import ray
 
-from flows.actors import Generator
-from flows.row import Laid
-from flows.run import retry_run
+from flows.driver.actors import Generator
+from flows.driver.run import retry_run
 from flows.settings import FailureSettings, RaySettings
-from flows.take import Take
-from pinco.catalog.manifest import Row
+from pinco.catalog.manifest.schema import Row
+from pinco.generation.steps import Laid
+from pinco.generation.take import Take
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_running")]
 

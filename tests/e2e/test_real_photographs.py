@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from pinco.catalog.manifest import Row
+from pinco.catalog.manifest.schema import Row
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_running")]
 

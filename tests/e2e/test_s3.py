@@ -12,9 +12,9 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from pinco.catalog.images import key_of_image
-from pinco.catalog.readers import read_rows
-from pinco.catalog.store import open_store
+from pinco.catalog.delivery.images import key_of_image
+from pinco.catalog.manifest.readers import read_rows
+from pinco.catalog.store.access import StoreAccess
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_running")]
 
@@ -43,7 +43,7 @@ def test_from_s3_to_s3(shop: Any, endpoint: str) -> None:
     assert summary.error is None
     assert str(summary.report).startswith("s3://shop/images/reports/")
 
-    store = open_store("s3://shop/images", endpoint=endpoint)
+    store = StoreAccess(endpoint).open("s3://shop/images")
     rows = {row.sku: row for row in read_rows(store)}
     assert (rows["broken"].status, rows["broken"].error_type) == ("failed", "empty_photo")
     ball = rows["ball"]

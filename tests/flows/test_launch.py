@@ -17,10 +17,10 @@ REQUEST = CatalogRequest("sheet.csv", "photos", "store")
 @pytest.fixture
 def ways(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which way a run goes, without running it."""
-    import flows.catalog
+    import flows.prefect.catalog
 
     monkeypatch.setattr(module, "run_catalog", lambda *_, **__: "plainly")
-    monkeypatch.setattr(flows.catalog, "run_in_prefect", lambda *_: "in Prefect")
+    monkeypatch.setattr(flows.prefect.catalog, "run_in_prefect", lambda *_: "in Prefect")
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
 
 

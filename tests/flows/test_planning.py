@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 
 from flows.planning import CatalogRequest, adopt, new_run_id, plan_catalog, run_spec, sheet_settings, validate
-from flows.settings import FinishSettings, ModelSettings, Settings, SheetDefaults
-from pinco.catalog.manifest import Row
-from pinco.catalog.parts import write_part
-from pinco.catalog.sheet_problems import SheetErrors
-from pinco.catalog.store import open_store
+from flows.settings import FinishSettings, Settings, SheetDefaults
+from pinco.catalog.manifest.parts import write_part
+from pinco.catalog.manifest.schema import Row
+from pinco.catalog.sheet.problems import SheetErrors
+from pinco.catalog.store.access import open_store
+from pinco.generation.settings import ModelSettings
 
 
 @pytest.fixture

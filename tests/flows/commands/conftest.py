@@ -10,7 +10,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from flows.cli import app
-from flows.run import RunSummary
+from flows.driver.run import RunSummary
 
 
 @pytest.fixture

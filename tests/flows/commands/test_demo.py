@@ -9,9 +9,10 @@ from click.testing import Result
 
 from flows import launch
 from flows.commands.demo import PLACES, write_sheet
+from flows.driver.run import RunSummary
 from flows.planning import validate
-from flows.run import RunSummary
-from flows.settings import ModelSettings, Settings
+from flows.settings import Settings
+from pinco.generation.settings import ModelSettings
 
 
 def test_the_demo_draws_writes_a_sheet_and_runs_it(

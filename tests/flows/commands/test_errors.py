@@ -4,10 +4,10 @@ import pytest
 import typer
 
 from flows.commands.errors import exit_code, explained
-from flows.faults import Interrupted, NoWorkersLeft, TooManyFailures
-from pinco.catalog.channels import ChannelError
-from pinco.catalog.sheet_problems import SheetErrors, SheetProblem
-from pinco.catalog.store import StoreError
+from flows.driver.endings import Interrupted, NoWorkersLeft, TooManyFailures
+from pinco.catalog.sheet.channels import ChannelError
+from pinco.catalog.sheet.problems import SheetErrors, SheetProblem
+from pinco.catalog.store.base import StoreError
 
 
 @pytest.mark.parametrize(

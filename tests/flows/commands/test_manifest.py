@@ -7,10 +7,10 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import Result
 
-from pinco.catalog.commits import commit
-from pinco.catalog.manifest import Row
-from pinco.catalog.parts import write_part
-from pinco.catalog.store import open_store
+from pinco.catalog.manifest.commits import commit
+from pinco.catalog.manifest.parts import write_part
+from pinco.catalog.manifest.schema import Row
+from pinco.catalog.store.access import open_store
 
 Pinco = Callable[..., Result]
 

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from click.testing import Result
 
-from flows.take import failed_row
-from pinco.catalog.commits import commit
-from pinco.catalog.job import Job
-from pinco.catalog.parts import write_part
-from pinco.catalog.store import StoreError, open_store
+from pinco.catalog.ids.job import Job
+from pinco.catalog.manifest.commits import commit
+from pinco.catalog.manifest.parts import write_part
+from pinco.catalog.store.access import open_store
+from pinco.catalog.store.base import StoreError
+from pinco.generation.take import failed_row
 
 Pinco = Callable[..., Result]
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from flows import replay as module
-from flows.replay import CannotReplay, Replayed
-from pinco.catalog.manifest import Row
+from pinco.catalog.manifest.schema import Row
+from pinco.generation import replay as module
+from pinco.generation.replay import CannotReplay, Replayed
 
 Pinco = Callable[..., Result]
 WORDS = ("replay", "store", "0123", "--out", "again/image.png")
@@ -34,7 +34,7 @@ def test_it_writes_the_image_and_says_how_they_compare(
     said: str,
 ) -> None:
     again = Replayed(failed(), b"image", same_file, same_pixels, core, 41.5)
-    monkeypatch.setattr(module, "replay", lambda *_: again)
+    monkeypatch.setattr(module, "replay", lambda *_, **__: again)
     done = pinco(*WORDS)
     assert (done.exit_code, said in done.output) == (0, True)
     assert (tmp_path / "again" / "image.png").read_bytes() == b"image"
@@ -46,7 +46,7 @@ def test_an_id_that_is_not_there_is_a_sentence(pinco: Pinco) -> None:
 
 
 def test_what_differs_is_said(pinco: Pinco, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise CannotReplay("adapter_sha256: 'a' then, 'b' now")
 
     monkeypatch.setattr(module, "replay", refuse)

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from flows import run
-from flows.run import RunSummary
+from flows.driver import run
+from flows.driver.run import RunSummary
 
 Pinco = Callable[..., Result]
 

@@ -7,9 +7,9 @@ import pytest
 from click.testing import Result
 
 from flows import launch
-from flows.faults import Interrupted, TooManyFailures
+from flows.driver.endings import Interrupted, TooManyFailures
+from flows.driver.run import RunSummary
 from flows.planning import CatalogRequest
-from flows.run import RunSummary
 
 Pinco = Callable[..., Result]
 WORDS = ("run", "sheet.csv", "--catalog", "photos", "--store", "s3://shop/out")

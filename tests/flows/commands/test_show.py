@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 
 from flows.commands.show import print_summary
-from flows.faults import Interrupted
-from flows.run import RunSummary
+from flows.driver.endings import Interrupted
+from flows.driver.run import RunSummary
 
 New = Callable[..., RunSummary]
 

@@ -14,10 +14,11 @@ import pytest
 from moto.server import ThreadedMotoServer
 from PIL import Image
 
-from pinco.catalog.identity import GenerationIdentity, Recipe
-from pinco.catalog.job import Job
-from pinco.catalog.manifest import Row
-from pinco.catalog.store import Store, open_store
+from pinco.catalog.ids.identity import GenerationIdentity, Recipe
+from pinco.catalog.ids.job import Job
+from pinco.catalog.manifest.schema import Row
+from pinco.catalog.store.access import StoreAccess, open_store
+from pinco.catalog.store.base import Store
 from preprocessing.canvas import Placement
 
 _buckets = itertools.count()
@@ -47,7 +48,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "folder":
         return open_store(str(tmp_path / "store"))
     endpoint, name = request.getfixturevalue("s3_endpoint"), request.getfixturevalue("bucket")
-    return open_store(f"s3://{name}/some/prefix", endpoint=endpoint)
+    return StoreAccess(endpoint).open(f"s3://{name}/some/prefix")
 
 
 @pytest.fixture

@@ -89,5 +89,5 @@ def test_a_request_takes_the_defaults_and_what_is_given() -> None:
 
 
 def test_planning_reads_them_without_torch() -> None:
-    code = "import sys, pinco.pipelines.defaults, pinco.pipelines.fingerprint; sys.exit('torch' in sys.modules)"
+    code = "import sys, pinco.pipelines.defaults, pinco.generation.fingerprint; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

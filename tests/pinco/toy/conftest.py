@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pinco.toy.assemble import ToyParts
-from pinco.toy.data import SceneSet, draw_scenes
-from pinco.toy.untrained import make_untrained, untrained_parts
+from pinco.toy.drawing.data import SceneSet, draw_scenes
+from pinco.toy.model.assemble import ToyParts
+from pinco.toy.model.untrained import make_untrained, untrained_parts
 
 
 @pytest.fixture(scope="session")

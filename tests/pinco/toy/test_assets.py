@@ -15,14 +15,14 @@ from safetensors import safe_open
 from pinco.evaluation.metrics import psnr
 from pinco.pipelines.flux import FluxPincoPipeline
 from pinco.toy import ADAPTER, BACKBONE, CLASSIFIER, SEGMENTER, assets
-from pinco.toy.card import CARD, FIGURES, SHEET, STAGES
-from pinco.toy.data import HELD_OUT_SEED, INSTRUMENT_SEED, TRAIN_SEED, SceneSet, draw_scenes
-from pinco.toy.encode import canvas_of
-from pinco.toy.instrument_tasks import segmenter_ious
-from pinco.toy.instruments import PlaceClassifier, Segmenter
-from pinco.toy.places import PLACES
-from pinco.toy.quality import VARIANTS
-from pinco.toy.stages import PRESETS
+from pinco.toy.drawing.data import HELD_OUT_SEED, INSTRUMENT_SEED, TRAIN_SEED, SceneSet, draw_scenes
+from pinco.toy.drawing.places import PLACES
+from pinco.toy.model.instruments import PlaceClassifier, Segmenter
+from pinco.toy.recipe.card import CARD, FIGURES, SHEET, STAGES
+from pinco.toy.recipe.encode import canvas_of
+from pinco.toy.recipe.instrument_tasks import segmenter_ious
+from pinco.toy.recipe.quality import VARIANTS
+from pinco.toy.recipe.stages import PRESETS
 
 FRESH_SEED = 123_456
 MAX_BYTES = 40_000_000

@@ -9,8 +9,8 @@ from diffusers import FluxTransformer2DModel
 
 from pinco.adapter.adapter import PincoAdapter
 from pinco.adapter.subject import Subject
-from pinco.toy.backbone import predict
-from pinco.toy.untrained import untrained_parts
+from pinco.toy.model.backbone import predict
+from pinco.toy.model.untrained import untrained_parts
 from pinco.training.adapter_task import AdapterTask
 from pinco.training.config import TrainingConfig
 from pinco.training.dataset import Batch, CachedDataset

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from pinco.adapter.adapter import PincoAdapter
-from pinco.toy.backbone import predict
-from pinco.toy.untrained import untrained_parts
+from pinco.toy.model.backbone import predict
+from pinco.toy.model.untrained import untrained_parts
 from pinco.training.dataset import Batch
 from pinco.training.gain import output_gain
 from pinco.training.losses import add_noise

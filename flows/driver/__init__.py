@@ -1,0 +1,1 @@
+"""The run: Ray actors, and the loop that owns them."""

@@ -1,0 +1,273 @@
+"""The driver's loop: it owns the actors, asks them, and decides what a dead one means.
+
+Ray never restarts or retries anything here (``max_restarts=0, max_task_retries=0``): whether a row is asked again is
+decided by ``Schedule``, which knows which row may have killed its actor and which merely stood behind it. The loop is
+generic in the job and result types; what the actors compute is no concern of it.
+
+An actor of the first kind answers ``prepare(rows)`` with two objects, a small status and the canvas, so that the driver
+never pulls pixels. One of the second kind answers ``load()`` once and then ``generate(rows, canvas, attempts)`` with
+one result per row, in order, each of them durably written before it returns.
+"""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeVar
+
+import ray
+from ray.exceptions import ObjectLostError, RayError, RayTaskError
+
+from flows.driver.endings import NoWorkersLeft
+from flows.driver.schedule import Batch, Schedule
+from pinco.generation.faults import AcceleratorFault, OutOfMemory
+
+log = logging.getLogger(__name__)
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a row ends without an image: ``error`` is the actor's own exception, or what Ray said of its death."""
+
+    status: Literal["failed", "quarantined"]
+    error: BaseException
+    attempts: int
+    kills: int = 0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of the loop, in seconds where they are times."""
+
+    preparers: int = 1
+    in_flight: int = 2
+    start_failures: int = 3  # in a row, before a lane is given up
+    hang_seconds: float = 1800.0  # a batch that runs longer than this is taken for a dead actor
+    poll_seconds: float = 0.5
+
+
+@dataclass
+class _Call:
+    ref: Any
+    lane: int
+    batch: Batch[Any]
+    canvas: Any = None
+
+
+@dataclass
+class _Seat:
+    """One actor and the calls it has been given, oldest first: only the first of them can be running."""
+
+    actor: Any
+    loading: Any = None
+    calls: deque[_Call] = field(default_factory=deque)
+    head_since: float = field(default_factory=time.monotonic)
+    failures: int = 0
+
+    def pop(self) -> _Call:
+        self.head_since = time.monotonic()
+        return self.calls.popleft()
+
+    def push(self, call: _Call) -> None:
+        if not self.calls:
+            self.head_since = time.monotonic()
+        self.calls.append(call)
+
+
+class Dispatch(Generic[Job, Result]):
+    """Runs a ``Schedule`` to its end on Ray actors.
+
+    ``make_preparer`` and ``make_generator`` start one actor each; ``refuse`` turns a job that ends without an image
+    into its result; ``deliver`` takes finished results, in the driver; ``tick`` is called at least every
+    ``poll_seconds``; ``stopping`` is asked between steps and ends the loop early, leaving unfinished rows unresolved.
+
+    Raises ``NoWorkersLeft`` when no inference actor can be started, and whatever ``deliver``, ``tick`` and the actors'
+    ``load`` raise.
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule[Job],
+        *,
+        lanes: int,
+        make_preparer: Callable[[], Any],
+        make_generator: Callable[[], Any],
+        refuse: Callable[[Job, Refusal], Result],
+        deliver: Callable[[Sequence[Result]], None],
+        tick: Callable[[], None] = lambda: None,
+        stopping: Callable[[], bool] = lambda: False,
+        limits: Limits = Limits(),
+    ) -> None:
+        self._schedule = schedule
+        self._make_preparer, self._make_generator = make_preparer, make_generator
+        self._refuse, self._deliver, self._tick, self._stopping = refuse, deliver, tick, stopping
+        self._limits = limits
+        self._preparers = [_Seat(make_preparer()) for _ in range(limits.preparers)]
+        self._generators: list[_Seat | None] = [self._start_generator() for _ in range(lanes)]
+
+    def run(self) -> None:
+        """Until every row is resolved or ``stopping()``; the actors are killed on the way out, however it ends."""
+        try:
+            while self._schedule.unresolved and not self._stopping():
+                self._fill()
+                ready, _ = ray.wait(self._heads(), num_returns=1, timeout=self._limits.poll_seconds)
+                for ref in ready:
+                    self._settle(ref)
+                self._end_hung()
+                self._tick()
+        finally:
+            for seat in [*self._preparers, *self._generators]:
+                if seat is not None:
+                    ray.kill(seat.actor)
+
+    # -- asking ------------------------------------------------------------------------------------------------------
+
+    def _start_generator(self, failures: int = 0) -> _Seat:
+        actor = self._make_generator()
+        return _Seat(actor, loading=actor.load.remote(), failures=failures)
+
+    def _fill(self) -> None:
+        while any(len(seat.calls) < self._limits.in_flight for seat in self._preparers):
+            if (task := self._schedule.next_to_prepare()) is None:
+                break
+            lane, batch = task
+            seat = min(self._preparers, key=lambda seat: len(seat.calls))
+            status, canvas = seat.actor.prepare.options(num_returns=2).remote(batch.rows)
+            seat.push(_Call(status, lane, batch, canvas))
+        for lane, generator in enumerate(self._generators):
+            if generator is None or generator.loading is not None:
+                continue
+            while (run := self._schedule.next_to_run(lane)) is not None:
+                ref = generator.actor.generate.remote(run.rows, run.canvas, run.attempts)
+                generator.push(_Call(ref, lane, run))
+
+    def _heads(self) -> list[Any]:
+        heads = [seat.calls[0].ref for seat in self._preparers if seat.calls]
+        for seat in self._generators:
+            if seat is not None and seat.loading is not None:
+                heads.append(seat.loading)
+            elif seat is not None and seat.calls:
+                heads.append(seat.calls[0].ref)
+        return heads
+
+    # -- answers -----------------------------------------------------------------------------------------------------
+
+    def _settle(self, ref: Any) -> None:
+        for number, preparer in enumerate(self._preparers):
+            if preparer.calls and preparer.calls[0].ref == ref:
+                return self._settle_prepared(number, preparer)
+        for lane, seat in enumerate(self._generators):
+            if seat is not None and seat.loading == ref and seat.loading is not None:
+                return self._settle_loaded(lane, seat)
+            if seat is not None and seat.calls and seat.calls[0].ref == ref:
+                return self._settle_generated(lane, seat)
+
+    def _settle_prepared(self, number: int, seat: _Seat) -> None:
+        call = seat.calls[0]
+        try:
+            ray.get(call.ref)
+        except RayTaskError as error:
+            seat.pop()
+            self._schedule.unprepared(call.lane, call.batch)
+            self._end_rows(call.batch, "failed", _cause(error))
+        except RayError as error:
+            log.warning("a preprocessing actor died: %s", _first_line(error))
+            self._replace_preparer(number, seat, error)
+        else:
+            seat.pop()
+            self._schedule.prepared(call.lane, call.batch, call.canvas)
+
+    def _replace_preparer(self, number: int, seat: _Seat, error: BaseException) -> None:
+        ray.kill(seat.actor)
+        self._preparers[number] = _Seat(self._make_preparer())
+        for position, call in enumerate(seat.calls):
+            if self._schedule.preparer_died(call.lane, call.batch, head=position == 0):
+                self._end_rows(call.batch, "quarantined", error)
+
+    def _settle_loaded(self, lane: int, seat: _Seat) -> None:
+        try:
+            ray.get(seat.loading)
+        except RayTaskError as error:
+            cause = _cause(error)
+            if not isinstance(cause, AcceleratorFault):
+                raise cause from error
+            self._replace_generator(lane, seat, cause)
+        except RayError as error:
+            self._replace_generator(lane, seat, error)
+        else:
+            seat.loading = None
+            seat.head_since = time.monotonic()
+
+    def _settle_generated(self, lane: int, seat: _Seat) -> None:
+        call = seat.calls[0]
+        try:
+            results = ray.get(call.ref)
+        except ObjectLostError as error:
+            seat.pop()
+            if not self._schedule.canvas_lost(lane, call.batch):
+                self._fail(lane, call.batch, error)
+        except RayTaskError as error:
+            cause = _cause(error)
+            if isinstance(cause, AcceleratorFault):
+                self._replace_generator(lane, seat, cause)
+                return
+            seat.pop()
+            rows = len(call.batch.rows)
+            smaller = (rows + 1) // 2 if isinstance(cause, OutOfMemory) else 1
+            if not self._schedule.ask_again(lane, call.batch, smaller):
+                self._fail(lane, call.batch, cause)
+        except RayError as error:
+            self._replace_generator(lane, seat, error)
+        else:
+            seat.pop()
+            seat.failures = 0
+            self._schedule.finished(lane, call.batch)
+            self._deliver(results)
+
+    def _replace_generator(self, lane: int, seat: _Seat, error: BaseException) -> None:
+        """The actor died or is to be left: its head batch is suspect, the one behind it is not."""
+        ray.kill(seat.actor)
+        failures = seat.failures + 1 if seat.loading is not None else 0
+        log.warning("inference actor of lane %d is gone (%s)", lane, _first_line(error))
+        quarantined = self._schedule.actor_died(lane)
+        if failures < self._limits.start_failures:
+            self._generators[lane] = self._start_generator(failures)
+        else:
+            self._generators[lane] = None
+            if not self._schedule.close_lane(lane):
+                raise NoWorkersLeft(f"no inference actor could be started; the last one said: {_first_line(error)}")
+        if quarantined is not None:
+            self._end_rows(quarantined, "quarantined", error)
+
+    def _end_hung(self) -> None:
+        """An actor that has not answered for too long is as good as dead, whether it computes, prepares or loads."""
+        oldest = time.monotonic() - self._limits.hang_seconds
+        silence = AcceleratorFault(f"no answer for {self._limits.hang_seconds:.0f} s")
+        for number, preparer in enumerate(self._preparers):
+            if preparer.calls and preparer.head_since < oldest:
+                self._replace_preparer(number, preparer, silence)
+        for lane, seat in enumerate(self._generators):
+            if seat is not None and (seat.calls or seat.loading is not None) and seat.head_since < oldest:
+                self._replace_generator(lane, seat, silence)
+
+    def _fail(self, lane: int, batch: Batch[Job], error: BaseException) -> None:
+        self._schedule.finished(lane, batch)
+        self._end_rows(batch, "failed", error)
+
+    def _end_rows(self, batch: Batch[Job], status: Literal["failed", "quarantined"], error: BaseException) -> None:
+        attempts, kills = max(batch.attempts, batch.prepare_kills), max(batch.kills, batch.prepare_kills)
+        refusal = Refusal(status, error, attempts, kills)
+        self._deliver([self._refuse(row, refusal) for row in batch.rows])
+
+
+def _cause(error: RayTaskError) -> BaseException:
+    """The actor's own exception, without Ray's remote traceback around it."""
+    return error.cause if isinstance(error.cause, BaseException) else error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,132 @@
+"""The stage that makes the images: actors, dispatch, commits, and what ends it early."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flows.driver.endings import Interrupted
+from flows.driver.interrupts import StopRequest
+from flows.driver.ray_session import RaySession
+from flows.driver.recorder import Recorder
+from flows.driver.schedule import Batch, Schedule
+from flows.progress import Watch
+from flows.settings import Settings
+from pinco.catalog.manifest.commits import CommitLog
+from pinco.catalog.manifest.schema import Row
+from pinco.generation.take import RunSpec, Take, failed_row, in_batches
+
+if TYPE_CHECKING:
+    from flows.driver.actors import Generator
+    from flows.driver.dispatch import Refusal
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Made:
+    """Rows made by status; how many of them another run had finished meanwhile; what ended the stage early."""
+
+    statuses: Counter[str]
+    dropped: int = 0
+    error: Exception | None = None
+
+
+def make_images(
+    takes: Sequence[Take],
+    spec: RunSpec,
+    base: int,
+    settings: Settings,
+    session: RaySession,
+    watch: Watch,
+    generator: type[Generator] | None = None,
+) -> Made:
+    """Every take becomes one committed row, or the stage ends early with what was finished committed."""
+    recorder = Recorder(
+        CommitLog(spec.open_store()), spec.run_id, base=base, commit=settings.commit, failures=settings.failures
+    )
+    error: Exception | None = None
+    try:
+        with StopRequest() as stop, watch(recorder.snapshot, len(takes)):
+            session.wait()
+            _dispatch(takes, spec, settings, recorder, stop, generator)
+    except Exception as ended:
+        log.error("the run ends early: %s", ended)
+        error = ended
+    recorder.commit()
+    return Made(recorder.snapshot(), sum(commit.dropped for commit in recorder.commits), error)
+
+
+def _dispatch(
+    takes: Sequence[Take],
+    spec: RunSpec,
+    settings: Settings,
+    recorder: Recorder,
+    stop: StopRequest,
+    kind: type[Generator] | None,
+) -> None:
+    from flows.driver.actors import Generator, remote_generator, remote_preprocessor  # Ray is imported from here on
+    from flows.driver.dispatch import Dispatch, Limits
+
+    products = [[Batch(rows) for rows in batches] for batches in in_batches(takes, settings.ray.batch_rows)]
+    gpus = _gpus_each(settings)
+    lanes = min(_lanes(settings, gpus), sum(len(batches) for batches in products))
+    schedule = Schedule(products, lanes, window_rows=settings.ray.window_rows, in_flight=settings.ray.in_flight)
+
+    def refuse(take: Take, refusal: Refusal) -> Row:
+        return failed_row(
+            take.job,
+            spec.run_id,
+            refusal.error,
+            attempts=refusal.attempts,
+            status=refusal.status,
+            kills=refusal.kills,
+        )
+
+    Dispatch(
+        schedule,
+        lanes=lanes,
+        make_preparer=lambda: remote_preprocessor(spec, settings.ray),
+        make_generator=lambda: remote_generator(spec, settings.model, settings.ray, gpus=gpus, kind=kind or Generator),
+        refuse=refuse,
+        deliver=recorder.add,
+        tick=recorder.tick,
+        stopping=lambda: stop.wanted,
+        limits=Limits(
+            preparers=settings.ray.preparers,
+            in_flight=settings.ray.in_flight,
+            hang_seconds=settings.ray.hang_seconds,
+        ),
+    ).run()
+    if schedule.unresolved:
+        raise Interrupted(f"stopped with {schedule.unresolved} images left to make; the next run makes them")
+
+
+def _gpus_each(settings: Settings) -> float:
+    """GPUs per inference actor: the setting's, else one where there are GPUs and the device is not the CPU."""
+    if settings.ray.generator_gpus is not None:
+        return settings.ray.generator_gpus
+    return 1.0 if settings.model.device != "cpu" and _gpus_there() else 0.0
+
+
+def _lanes(settings: Settings, gpus: float) -> int:
+    """Inference actors.
+
+    Raises ValueError where this machine lacks the GPUs for them: they would wait for ever (a cluster may grow).
+    """
+    lanes = settings.ray.generators or (max(1, int(_gpus_there() // gpus)) if gpus else 1)
+    if settings.ray.address == "local" and lanes * gpus > _gpus_there():
+        raise ValueError(
+            f"{lanes} inference actors with {gpus:g} GPUs each are asked for and this machine has {_gpus_there():g}: "
+            "lower ray.generators, or set ray.generator_gpus to 0 to pin them to CPUs"
+        )
+    return lanes
+
+
+def _gpus_there() -> float:
+    import ray
+
+    return float(ray.cluster_resources().get("GPU", 0))

@@ -1,0 +1,1 @@
+"""From the raw image to the delivered file in the store."""

@@ -1,0 +1,104 @@
+"""The identity of a generation: everything that decides an image's pixels and file, and the id that is its hash.
+
+Two images with one generation id are the same bytes on the same kind of processor. The same JSON, the recipe, is kept
+in the image's manifest row: replay needs nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from pinco.catalog.ids.canonical import canonical_json, canonical_sha256
+from pinco.catalog.ids.job import MAX_SEED, Ask, Size
+from preprocessing.canvas import RESAMPLE
+
+CODE_RECIPE = 1
+"""Raised with every change of code that changes pixels or files for the same settings."""
+
+ImageFormat = Literal["png", "jpeg", "webp"]
+IMAGE_FORMATS: tuple[ImageFormat, ...] = ("png", "jpeg", "webp")
+
+_FLOATS = ("guidance", "true_cfg", "adapter_scale")
+
+
+@dataclass(frozen=True)
+class GenerationIdentity:
+    """What decides the pixels and the file, beside the ask itself (which is in here through its `job_id`).
+
+    seed: the seed used; a retry after a rejected or failed attempt takes a new one, so it may differ from the ask's.
+    guidance: distilled guidance; true_cfg: classifier-free guidance with a second, negative pass (1 = off).
+    cutout_recipe: `CutoutRecipe.version()`, which covers the mask, depth and Sobel recipes.
+    resample: name of the product's resample (`preprocessing.canvas.RESAMPLE`).
+    backbone_sha256, adapter_sha256: config and sorted tensors; adapter None = the bare backbone.
+    shadow: name of the shadow recipe, "none" without one.
+    profile: "source" keeps the photo's colour profile in the file, "srgb" converts to it.
+    quality: 1..100 for JPEG and WebP; for PNG it has no effect, but is part of what was asked.
+    """
+
+    job_id: str
+    seed: int
+    steps: int
+    guidance: float
+    true_cfg: float
+    max_sequence_length: int
+    scheduler: str
+    dtype: str
+    blending: bool
+    prune: bool
+    adapter_scale: float
+    cutout_recipe: str
+    backbone_sha256: str
+    adapter_sha256: str | None
+    shadow: str
+    working_size: Size
+    delivery_size: Size
+    format: ImageFormat
+    quality: int
+    profile: Literal["source", "srgb"] = "source"
+    resample: str = RESAMPLE
+    code_recipe: int = CODE_RECIPE
+
+    def __post_init__(self) -> None:
+        for name in _FLOATS:
+            object.__setattr__(self, name, float(getattr(self, name)))
+        for name in ("working_size", "delivery_size"):
+            object.__setattr__(self, name, tuple(int(side) for side in getattr(self, name)))
+        if not 0 <= self.seed <= MAX_SEED:
+            raise ValueError(f"seed must be between 0 and {MAX_SEED}, not {self.seed}")
+        if self.format not in IMAGE_FORMATS:
+            raise ValueError(f"format must be one of {', '.join(IMAGE_FORMATS)}, not {self.format!r}")
+
+    def generation_id(self) -> str:
+        """64 hex digits: sha256 of the canonical JSON of every field."""
+        return canonical_sha256(asdict(self))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that replay needs besides the photo and the weights: the ask, and how it was carried out."""
+
+    ask: Ask
+    generation: GenerationIdentity
+
+    def to_json(self) -> str:
+        """Canonical JSON, as kept in the manifest's `recipe` column."""
+        return canonical_json({"ask": self.ask.asked(), "generation": asdict(self.generation)})
+
+    @classmethod
+    def from_json(cls, text: str) -> Recipe:
+        """Read a `recipe` column.
+
+        Raises:
+            ValueError: when the text is not a recipe, or its ask is not the one that its generation names.
+        """
+        try:
+            fields: dict[str, Any] = json.loads(text)
+            ask = Ask.from_dict(fields["ask"])
+            recipe = cls(ask, GenerationIdentity(**fields["generation"]))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"this is not a recipe that this version of Pinco can read: {error}") from error
+        if ask.job_id != recipe.generation.job_id:
+            raise ValueError("the recipe contradicts itself: its ask has not the job id that its generation names")
+        return recipe

@@ -1,0 +1,1 @@
+"""One row per requested image: the schema, the table, its readers."""

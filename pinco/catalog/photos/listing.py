@@ -1,0 +1,164 @@
+"""The catalog: which products there are, where their photos lie, and what else is known of them.
+
+It is a table (Parquet or CSV with `sku`, `image` and any further columns, which templates may use), or a folder or S3
+prefix of photos, whose names without suffix are the SKUs.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pinco.catalog.sheet.csv_table import read_csv
+from pinco.catalog.sheet.problems import Problems, SheetErrors, SheetProblem
+from pinco.catalog.store.access import DEFAULT_ACCESS, StoreAccess, open_store
+from pinco.catalog.store.address import absolute, join, uri_scheme
+from pinco.catalog.store.base import ObjectInfo, StoreError
+
+PHOTO_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif", ".heic", ".heif", ".jp2"}
+)
+"""Files that somebody meant as photos. Whether they can be read is found out later, one row at a time."""
+
+_KINDS = "Name a .csv or .parquet file, or a folder of photos."
+
+
+@dataclass(frozen=True)
+class CatalogPhoto:
+    """A photo of a product. uri: absolute path or s3:// URI. info: what the listing said of it, where there was one.
+
+    variables: the table's further columns, for templates; only those that have a value.
+    """
+
+    sku: str
+    uri: str
+    variables: Mapping[str, str] = field(default_factory=dict)
+    info: ObjectInfo | None = None
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """What was found. photos: all photos of each SKU; more than one means that the SKU alone does not say which is
+    meant."""
+
+    uri: str
+    folder: str
+    photos: Mapping[str, tuple[CatalogPhoto, ...]]
+    warnings: tuple[SheetProblem, ...] = ()
+
+
+def read_catalog(uri: str, *, access: StoreAccess = DEFAULT_ACCESS) -> Catalog:
+    """Read a catalog from a `.parquet` or `.csv` file, a folder or an S3 prefix of photos.
+
+    Raises:
+        SheetErrors: it is missing, cannot be read, lacks a column, or holds no product.
+    """
+    uri = absolute(str(uri))
+    problems = Problems(uri)
+    folder = uri.rpartition("/")[0]
+    photos: list[CatalogPhoto] = []
+    try:
+        if uri.casefold().endswith((".csv", ".tsv", ".txt")):
+            photos = _from_csv(access.read(uri), folder, problems)
+        elif uri.casefold().endswith((".parquet", ".pq")):
+            photos = _from_parquet(access.read(uri), folder, problems)
+        else:
+            folder = uri.rstrip("/")
+            photos = _from_listing(folder, access, problems)
+    except StoreError as error:
+        problems.error(f"the catalog cannot be read: {error}", hint=_KINDS)
+    if not photos and not problems.errors:
+        problems.error("the catalog holds no photo", hint=_KINDS)
+    if problems.errors:
+        raise SheetErrors(problems.errors, problems.warnings)
+    return Catalog(uri, folder, _by_sku(photos), tuple(problems.warnings))
+
+
+def _from_csv(data: bytes, folder: str, problems: Problems) -> list[CatalogPhoto]:
+    table = read_csv(data, problems, ["sku", "image"])
+    names = {name: name.casefold() for name in table.columns}
+    rows = ((row.number, {names[name]: cell for name, cell in row.cells.items()}) for row in table.rows)
+    return _from_rows(rows, table.columns, folder, problems)
+
+
+def _from_parquet(data: bytes, folder: str, problems: Problems) -> list[CatalogPhoto]:
+    try:
+        table = pq.read_table(pa.BufferReader(data))
+    except pa.ArrowException as error:
+        problems.error(f"this is not a Parquet file: {error}")
+        return []
+    table = table.rename_columns([str(name).strip() for name in table.column_names])
+    for name in table.column_names:
+        if name.casefold() == "sku" and pa.types.is_integer(table.schema.field(name).type):
+            problems.warn(
+                "the SKUs are numbers, so that leading zeros are lost", column=name, hint="Write the column as text."
+            )
+    rows = (
+        (
+            number,
+            {
+                name.casefold(): text
+                for name, value in row.items()
+                # a float that is not itself is NaN: what pandas writes for an empty cell
+                if isinstance(value, str | int | float) and value == value and (text := str(value).strip())
+            },
+        )
+        for number, row in enumerate(table.to_pylist(), start=2)
+    )
+    return _from_rows(rows, table.column_names, folder, problems)
+
+
+def _from_rows(
+    rows: Iterable[tuple[int, dict[str, str]]], columns: Iterable[str], folder: str, problems: Problems
+) -> list[CatalogPhoto]:
+    present = {column.casefold() for column in columns}
+    for needed in ("sku", "image"):
+        if needed not in present and not problems.errors:
+            problems.error(f"the column {needed} is missing", row=1, hint="A catalog has the columns sku and image.")
+    photos = []
+    for number, cells in rows:
+        sku, image = cells.pop("sku", None), cells.pop("image", None)
+        if sku is None and image is None:
+            continue
+        if sku is None:
+            problems.error("the sku is missing", row=number, column="sku", hint="Every row names its product.")
+            continue
+        if image is None:
+            problems.warn("this product has no photo", row=number, column="image", value=sku)
+            continue
+        try:
+            uri = join(folder, image)
+        except StoreError as error:
+            problems.error(str(error), row=number, column="image", value=image)
+            continue
+        variables = {re.sub(r"\W+", "_", name): cell for name, cell in cells.items()}
+        photos.append(CatalogPhoto(unicodedata.normalize("NFC", sku), uri, variables))
+    return photos
+
+
+def _from_listing(folder: str, access: StoreAccess, problems: Problems) -> list[CatalogPhoto]:
+    if uri_scheme(folder) != "s3" and not os.path.isdir(folder):
+        problems.error("there is no such folder or file", hint=_KINDS)
+        return []
+    photos = []
+    store = open_store(folder, access=access)
+    for info in store.list():
+        stem, suffix = os.path.splitext(info.key.rpartition("/")[2])
+        if suffix.casefold() in PHOTO_SUFFIXES:
+            sku = unicodedata.normalize("NFC", stem)
+            photos.append(CatalogPhoto(sku, store.uri_of(info.key), {}, info))
+    return photos
+
+
+def _by_sku(photos: Iterable[CatalogPhoto]) -> dict[str, tuple[CatalogPhoto, ...]]:
+    """Photos by SKU; a product that a table names twice with one photo is one."""
+    grouped: dict[str, dict[str, CatalogPhoto]] = {}
+    for photo in photos:
+        grouped.setdefault(photo.sku, {}).setdefault(photo.uri, photo)
+    return {sku: tuple(by_uri.values()) for sku, by_uri in grouped.items()}

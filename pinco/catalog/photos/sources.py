@@ -1,0 +1,140 @@
+"""The source index: what every photo hashes to, so that planning reads each photo once in its life.
+
+Entries are keyed by (address, ETag or modification time, size) and kept in the store. The index is a cache: losing it
+costs time and nothing else, and a snapshot that cannot be read is as good as none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pinco.catalog.ids.job import Size
+from pinco.catalog.store.access import DEFAULT_ACCESS, StoreAccess
+from pinco.catalog.store.base import ObjectInfo, ObjectNotFoundError, Store, StoreError
+from preprocessing.decode import read_size
+from preprocessing.errors import PhotoError
+
+SOURCES = "_sources/"
+_READERS = 8
+_TRIES = 50
+
+_SCHEMA = pa.schema(
+    [
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("etag", pa.string(), nullable=False),
+        pa.field("size", pa.int64(), nullable=False),
+        pa.field("sha256", pa.string(), nullable=False),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A photo as it is now. sha256: of the file's bytes, whatever they are; a broken or empty file has one too.
+
+    width, height: upright, from the header; None where there is no header that can be read.
+    """
+
+    uri: str
+    etag: str
+    size: int
+    sha256: str
+    width: int | None
+    height: int | None
+
+    @property
+    def pixels(self) -> Size | None:
+        """(width, height), None when the photo cannot be read."""
+        return None if self.width is None or self.height is None else (self.width, self.height)
+
+
+class SourceIndex:
+    """What is known of photos, from the store and from this process."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._known: dict[str, Source] = {}
+        self._seq = 0
+        self._new = 0
+        self._load()
+
+    def resolve(
+        self, photos: Mapping[str, ObjectInfo], access: StoreAccess = DEFAULT_ACCESS
+    ) -> tuple[dict[str, Source], dict[str, str]]:
+        """Hash the photos, by address; those seen before in the same version are not read.
+
+        Returns the sources, and for photos that are there but cannot be read (access denied, say) why not.
+        """
+        unseen = [uri for uri, info in photos.items() if not self._has(uri, info)]
+        unreadable: dict[str, str] = {}
+        with ThreadPoolExecutor(_READERS) as pool:
+            for uri, found in zip(unseen, pool.map(lambda uri: _look(uri, photos[uri], access), unseen), strict=True):
+                if isinstance(found, Source):
+                    self._known[uri] = found
+                    self._new += 1
+                else:
+                    unreadable[uri] = found
+        return {uri: self._known[uri] for uri in photos if uri not in unreadable}, unreadable
+
+    def save(self) -> None:
+        """Keep what was learnt. Two at once are merged; older snapshots are removed."""
+        for _ in range(_TRIES):
+            if not self._new:
+                return
+            if self._store.put_if_absent(_key(self._seq + 1), _to_bytes(self._known.values())):
+                self._new = 0
+                for info in list(self._store.list(SOURCES)):
+                    if info.key < _key(self._seq):  # the one before stays for who is reading it
+                        self._store.delete(info.key)
+                self._seq += 1
+                return
+            self._load()
+
+    def _has(self, uri: str, info: ObjectInfo) -> bool:
+        known = self._known.get(uri)
+        return known is not None and (known.etag, known.size) == (info.etag, info.size)
+
+    def _load(self) -> None:
+        """Take up the latest snapshot; what this process found out itself is newer and stays."""
+        keys = [info.key for info in self._store.list(SOURCES)]
+        if not keys:
+            return
+        self._seq = int(keys[-1].removeprefix(SOURCES).partition(".")[0])
+        try:
+            table = pq.read_table(pa.BufferReader(self._store.get(keys[-1])), schema=_SCHEMA)
+        except (StoreError, pa.ArrowException):
+            return
+        self._known = {row["uri"]: Source(**row) for row in table.to_pylist()} | self._known
+
+
+def _look(uri: str, info: ObjectInfo, access: StoreAccess) -> Source | str:
+    try:
+        data = access.read(uri)
+    except ObjectNotFoundError:
+        return "the photo was there a moment ago and is gone"
+    except StoreError as error:
+        return str(error)
+    try:
+        width, height = read_size(data)
+    except PhotoError:
+        return Source(uri, info.etag, info.size, hashlib.sha256(data).hexdigest(), None, None)
+    return Source(uri, info.etag, info.size, hashlib.sha256(data).hexdigest(), width, height)
+
+
+def _key(seq: int) -> str:
+    return f"{SOURCES}{seq:012d}.parquet"
+
+
+def _to_bytes(sources: Iterable[Source]) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist([asdict(source) for source in sources], _SCHEMA), buffer, compression="zstd")
+    return buffer.getvalue()

@@ -1,0 +1,1 @@
+"""What a sheet asks for, less what is done."""

@@ -1,0 +1,165 @@
+"""The plan: which images a sheet asks for, which of them are there already, and which are left to make.
+
+    sheet rows -> image requests -> (photos hashed) -> jobs -> minus what is committed = work
+
+Nothing is generated, and no photo that was seen before is read again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from pinco.catalog.ids.job import Job
+from pinco.catalog.manifest.commits import CommitLog
+from pinco.catalog.manifest.readers import read_rows
+from pinco.catalog.photos.listing import Catalog
+from pinco.catalog.photos.sources import Source, SourceIndex
+from pinco.catalog.plan.estimate import Estimate, estimate_time
+from pinco.catalog.sheet.image_requests import ImageRequest, SheetSettings, resolve_rows
+from pinco.catalog.sheet.problems import Problems, SheetErrors, SheetProblem, did_you_mean, in_order
+from pinco.catalog.sheet.reader import Sheet
+from pinco.catalog.store.access import DEFAULT_ACCESS, StoreAccess
+from pinco.catalog.store.base import Store
+from preprocessing.canvas import working_size
+
+
+@dataclass(frozen=True)
+class Plan:
+    """jobs: everything asked for, each once, in the order of the sheet. work: what is left to make.
+
+    done: ids of jobs whose image is there. held: ids of jobs that failed for good or are quarantined, which only a
+    retry runs again. base: the head of the commit log that this was judged by; commits of this plan's run name it.
+    """
+
+    jobs: tuple[Job, ...]
+    work: tuple[Job, ...]
+    done: frozenset[str]
+    held: frozenset[str]
+    warnings: tuple[SheetProblem, ...]
+    base: int
+    estimate: Estimate
+
+
+def check_sheet(
+    sheet: Sheet, catalog: Catalog, settings: SheetSettings, *, access: StoreAccess = DEFAULT_ACCESS
+) -> list[SheetProblem]:
+    """Check a sheet without reading a photo and without a store. Returns the warnings.
+
+    Raises:
+        SheetErrors: with everything that is wrong.
+    """
+    problems = _gather(sheet, catalog)
+    resolve_rows(sheet, catalog, settings, problems, access)
+    _raise_errors(problems)
+    return in_order(problems.warnings)
+
+
+def make_plan(
+    sheet: Sheet,
+    catalog: Catalog,
+    settings: SheetSettings,
+    store: Store,
+    *,
+    access: StoreAccess = DEFAULT_ACCESS,
+    only: Collection[str] = (),
+    limit: int | None = None,
+    redo: bool = False,
+) -> Plan:
+    """Plan a sheet against a store.
+
+    only: SKUs; other rows are left out. limit: make at most so many images now. redo: make again what is there.
+
+    Raises:
+        SheetErrors: with everything that is wrong with sheet, catalog and photos.
+        StoreError: the store cannot be used.
+    """
+    problems = _gather(sheet, catalog)
+    requests = resolve_rows(sheet, catalog, settings, problems, access)
+    for sku in sorted(set(only) - {row.sku for row in sheet.rows}):
+        hint = did_you_mean(sku, {row.sku for row in sheet.rows})
+        problems.error("the sheet has no row with this SKU", column="sku", value=sku, hint=hint)
+    _raise_errors(problems)
+    chosen = [request for request in requests if not only or request.sku in only]
+    index = SourceIndex(store)
+    sources, unreadable = index.resolve({request.photo_uri: request.photo for request in chosen}, access)
+    index.save()
+    for request in chosen:
+        if request.photo_uri in unreadable:
+            message = f"the photo cannot be read: {unreadable[request.photo_uri]}"
+            problems.error(message, row=request.row, column="image", value=request.photo_uri)
+    _raise_errors(problems)
+    jobs = _unique([_job(request, sources[request.photo_uri], settings) for request in chosen], problems)
+    return _against(store, jobs, tuple(in_order(problems.warnings)), limit=limit, redo=redo)
+
+
+def plan_retry(store: Store, run_id: str) -> Plan:
+    """The jobs of a run whose visible row is `failed` or `quarantined`, to be run again whatever the reason was.
+
+    Raises:
+        StoreError: the store cannot be used.
+        ValueError: a row does not describe its job (it was written by other software).
+    """
+    jobs = [row.job() for row in read_rows(store, run_id=run_id) if row.status in ("failed", "quarantined")]
+    return _against(store, jobs, (), limit=None, redo=True)
+
+
+def _gather(sheet: Sheet, catalog: Catalog) -> Problems:
+    problems = Problems(sheet.path)
+    problems.errors += sheet.errors
+    problems.warnings += [*catalog.warnings, *sheet.warnings]
+    return problems
+
+
+def _raise_errors(problems: Problems) -> None:
+    if problems.errors:
+        raise SheetErrors(problems.errors, problems.warnings)
+
+
+def _job(request: ImageRequest, source: Source, settings: SheetSettings) -> Job:
+    delivery = request.channel.delivery_size(source.pixels)
+    return Job.planned(
+        row=request.row,
+        source_uri=request.photo_uri,
+        sku=request.sku,
+        source_sha256=source.sha256,
+        prompt=request.prompt,
+        negative=request.negative,
+        channel=request.channel.name,
+        placement=request.placement,
+        working_size=working_size(delivery, settings.working_pixels, settings.multiple),
+        delivery_size=delivery,
+        variant=request.variant,
+        seed=request.seed,
+    )
+
+
+def _unique(jobs: Sequence[Job], problems: Problems) -> list[Job]:
+    """Each job once; rows that repeat another row are said, not run twice."""
+    first: dict[str, Job] = {}
+    repeated: dict[tuple[int, int], int] = {}
+    for job in jobs:
+        earlier = first.setdefault(job.job_id, job)
+        if earlier is not job:
+            repeated[job.row, earlier.row] = repeated.get((job.row, earlier.row), 0) + 1
+    for (row, earlier_row), count in repeated.items():
+        images = "1 image of this row is" if count == 1 else f"{count} images of this row are"
+        problems.warn(f"{images} asked for in row {earlier_row} already, and made once", row=row)
+    return list(first.values())
+
+
+def _against(
+    store: Store, jobs: Sequence[Job], warnings: tuple[SheetProblem, ...], *, limit: int | None, redo: bool
+) -> Plan:
+    log = CommitLog(store)
+    states = {job.job_id: log.states[job.job_id] for job in jobs if job.job_id in log.states}
+    work = [job for job in jobs if redo or job.job_id not in states or not states[job.job_id].settled][:limit]
+    return Plan(
+        jobs=tuple(jobs),
+        work=tuple(work),
+        done=frozenset(job for job, state in states.items() if state.done),
+        held=frozenset(job for job, state in states.items() if state.settled and not state.done),
+        warnings=warnings,
+        base=log.head,
+        estimate=estimate_time(store, len(work)),
+    )

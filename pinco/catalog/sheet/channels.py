@@ -1,0 +1,80 @@
+"""Channels: where an image will be shown, and so its size and file format. Presets of the settings, named in the
+sheet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pinco.catalog.ids.identity import ImageFormat
+from pinco.catalog.ids.job import Size
+from pinco.catalog.sheet.cells import CellError, parse_size
+from pinco.catalog.sheet.problems import did_you_mean
+
+UNREADABLE_SIZE: Size = (512, 512)
+"""The delivery size "source" of a photo whose own size cannot be read. Its row will fail; its ids still need a size."""
+
+
+@dataclass(frozen=True)
+class Channel:
+    """A preset. size: (width, height) in pixels, or "source" for the photo's own. quality: 1..100 (JPEG, WebP).
+
+    profile: "source" keeps the photo's colour profile, "srgb" converts the picture to sRGB.
+    """
+
+    name: str
+    size: Size | Literal["source"]
+    format: ImageFormat = "png"
+    quality: int = 90
+    profile: Literal["source", "srgb"] = "source"
+
+    def delivery_size(self, photo: Size | None) -> Size:
+        """The size to deliver for a photo of this size (None = it cannot be read)."""
+        return (photo or UNREADABLE_SIZE) if self.size == "source" else self.size
+
+
+BUILT_IN: dict[str, Channel] = {
+    "square": Channel("square", (512, 512)),
+    "source": Channel("source", "source"),
+}
+
+
+class ChannelError(ValueError):
+    """A channel in the settings is not one."""
+
+
+class _Preset(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    size: Size | str
+    format: ImageFormat = "png"
+    quality: int = Field(90, ge=1, le=100)
+    profile: Literal["source", "srgb"] = "source"
+
+
+def read_channels(presets: Mapping[str, Mapping[str, Any]]) -> dict[str, Channel]:
+    """The built-in channels and those of the settings, `{name: {size, format, quality, profile}}`; these go first.
+
+    Raises:
+        ChannelError: names every preset that is wrong, and how.
+    """
+    channels = dict(BUILT_IN)
+    wrong: list[str] = []
+    for name, preset in presets.items():
+        try:
+            read = _Preset.model_validate(dict(preset))
+            size = parse_size(read.size if isinstance(read.size, str) else f"{read.size[0]}x{read.size[1]}")
+            channels[name] = Channel(name, size, read.format, read.quality, read.profile)
+        except CellError as error:
+            wrong.append(f"channel {name!r}, size: {error} {error.hint}".rstrip())
+        except ValidationError as error:
+            for found in error.errors():
+                key = str(found["loc"][0]) if found["loc"] else ""
+                hint = did_you_mean(key, _Preset.model_fields) if found["type"] == "extra_forbidden" else ""
+                wrong.append(f"channel {name!r}, {key}: {found['msg']} {hint}".rstrip())
+    if wrong:
+        raise ChannelError("\n".join(wrong))
+    return channels

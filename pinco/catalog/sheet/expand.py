@@ -1,0 +1,38 @@
+"""How a row with lists of values becomes several prompts."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+
+from pinco.catalog.sheet.cells import Expand
+
+MAX_PROMPTS = 10_000
+"""Per row. More is a slip of the pen, not a wish."""
+
+
+class ExpandError(ValueError):
+    """The lists of a row cannot be combined."""
+
+
+def expand(variables: Mapping[str, tuple[str, ...]], how: Expand) -> list[dict[str, str]]:
+    """All combinations of values, as one mapping each.
+
+    cross: every value with every other; the first variable changes slowest.
+    zip: the k-th values of all lists together; lists of one value go with all.
+
+    Raises:
+        ExpandError: zipped lists differ in length, or there would be more than `MAX_PROMPTS` prompts.
+    """
+    if how == "zip":
+        lengths = {name: len(values) for name, values in variables.items() if len(values) > 1}
+        if len(set(lengths.values())) > 1:
+            told = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+            raise ExpandError(f"lists that are zipped must have the same length, and {told} values")
+        count = max(lengths.values(), default=1)
+        return [{name: values[k if len(values) > 1 else 0] for name, values in variables.items()} for k in range(count)]
+    total = math.prod(len(values) for values in variables.values())
+    if total > MAX_PROMPTS:
+        raise ExpandError(f"the lists make {total} prompts; at most {MAX_PROMPTS} per row are allowed")
+    return [dict(zip(variables, values, strict=True)) for values in itertools.product(*variables.values())]

@@ -1,0 +1,138 @@
+"""A store in a folder of this machine (or of a network file system that knows hard links)."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pinco.catalog.store.base import ObjectInfo, ObjectNotFoundError, StoreError
+
+_STAGING = ".staging"
+"""Where objects are written before they get their name. Listed by nobody."""
+
+
+class LocalStore:
+    """Objects are files. Creating one is atomic: a hard link to a finished, synced file either appears or does not.
+
+    `open(..., "x")` would be exclusive too, but shows readers half an object, and leaves it behind when its
+    writer dies.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self._root = Path(root).expanduser().absolute()
+
+    @property
+    def uri(self) -> str:
+        return str(self._root)
+
+    def uri_of(self, key: str) -> str:
+        return str(self._path(key))
+
+    def get(self, key: str) -> bytes:
+        path = self._path(key)
+        try:
+            return path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise ObjectNotFoundError(f"{path}: there is no such file") from error
+        except OSError as error:
+            raise StoreError(f"{path} cannot be read: {_reason(error)}") from error
+
+    def head(self, key: str) -> ObjectInfo | None:
+        path = self._path(key)
+        try:
+            return _info(key, path.stat()) if path.is_file() else None
+        except FileNotFoundError:  # gone between the two calls
+            return None
+        except OSError as error:
+            raise StoreError(f"{path} cannot be read: {_reason(error)}") from error
+
+    def put_if_absent(self, key: str, data: bytes, content_type: str = "application/octet-stream") -> bool:
+        del content_type  # a file has none
+        path = self._path(key)
+        staged = self._root / _STAGING / uuid.uuid4().hex
+        try:
+            staged.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with staged.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            try:
+                os.link(staged, path)
+            except FileExistsError:
+                return False
+            _sync_folder(path.parent)
+            return True
+        except OSError as error:
+            if error.errno in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
+                raise StoreError(
+                    f"{self._root}: this file system has no hard links, which a store needs to create a "
+                    "file exactly once. Use a folder on another disk, or an S3 store."
+                ) from error
+            raise StoreError(f"{path} cannot be written: {_reason(error)}") from error
+        finally:
+            with contextlib.suppress(OSError):  # what happened is said already; sweeping removes it later
+                staged.unlink(missing_ok=True)
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        start = self._root / prefix.rpartition("/")[0]
+        found: list[ObjectInfo] = []
+        for folder, folders, files in os.walk(start):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            for name in files:
+                path = Path(folder, name)
+                key = path.relative_to(self._root).as_posix()
+                if key.startswith(prefix) and not name.startswith("."):
+                    try:
+                        found.append(_info(key, path.stat()))
+                    except OSError:  # deleted meanwhile, or a link to nowhere
+                        continue
+        yield from sorted(found, key=lambda info: info.key)
+
+    def delete(self, key: str) -> None:
+        path = self._path(key)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreError(f"{path} cannot be deleted: {_reason(error)}") from error
+
+    def sweep(self, before: datetime) -> int:
+        removed = 0
+        for staged in (self._root / _STAGING).glob("*"):
+            if staged.stat().st_mtime < before.timestamp():
+                staged.unlink(missing_ok=True)
+                removed += 1
+        return removed
+
+    def presign(self, key: str, expires: int = 3600) -> str:
+        del expires  # a file's address does not run out
+        return self._path(key).as_uri()
+
+    def _path(self, key: str) -> Path:
+        parts = key.split("/")
+        if not all(parts) or ".." in parts or "." in parts or parts[0] == _STAGING:
+            raise ValueError(f"{key!r} is not a key: relative, with single slashes, without '.' and '..'")
+        return self._root / key
+
+
+def _info(key: str, stat: os.stat_result) -> ObjectInfo:
+    modified = datetime.fromtimestamp(stat.st_mtime, UTC)
+    return ObjectInfo(key, stat.st_size, f"{stat.st_mtime_ns:x}-{stat.st_size:x}", modified)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name itself survive a power cut, not only the file's content."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()

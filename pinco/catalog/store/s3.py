@@ -1,0 +1,172 @@
+"""A store on S3 or on anything that speaks its protocol."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+import boto3
+import botocore.config
+import botocore.exceptions
+
+from pinco.catalog.store.base import ObjectInfo, ObjectNotFoundError, StoreError
+
+MAX_CONNECTIONS = 64
+"""At least as many as there are threads on one store, or they would wait for each other's connections."""
+
+_CONFLICT_TRIES = 8
+_PAGE = 1000
+_ABSENT = {"NoSuchKey", "404", "NotFound"}
+
+
+class S3Store:
+    """Objects under `s3://bucket/prefix`, created with `If-None-Match: *`."""
+
+    def __init__(
+        self, uri: str, *, endpoint: str | None = None, region: str | None = None, profile: str | None = None
+    ) -> None:
+        bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+        if not uri.startswith("s3://") or not bucket:
+            raise StoreError(f"{uri!r} is not an S3 address; write s3://bucket/prefix")
+        self._bucket = bucket
+        self._prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""
+        self._endpoint = endpoint
+        self._client = _client(endpoint, region, profile)
+
+    @property
+    def uri(self) -> str:
+        return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
+
+    def uri_of(self, key: str) -> str:
+        return f"s3://{self._bucket}/{self._prefix}{key}"
+
+    def get(self, key: str) -> bytes:
+        with self._errors(key):
+            answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key)
+            data: bytes = answer["Body"].read()
+            return data
+
+    def head(self, key: str) -> ObjectInfo | None:
+        try:
+            with self._errors(key):
+                answer = self._client.head_object(Bucket=self._bucket, Key=self._prefix + key)
+        except ObjectNotFoundError:
+            return None
+        return ObjectInfo(
+            key, answer["ContentLength"], answer["ETag"].strip('"'), answer["LastModified"].astimezone(UTC)
+        )
+
+    def put_if_absent(self, key: str, data: bytes, content_type: str = "application/octet-stream") -> bool:
+        """Create the object.
+
+        An answer that got lost makes boto3 ask again, and then this says False for an object that it did write: whoever
+        must know reads the object back (the commit log does).
+        """
+        for attempt in range(_CONFLICT_TRIES):
+            try:
+                with self._errors(key):
+                    self._client.put_object(
+                        Bucket=self._bucket,
+                        Key=self._prefix + key,
+                        Body=data,
+                        ContentType=content_type,
+                        IfNoneMatch="*",
+                    )
+                return True
+            except _KeyTakenError:
+                return False
+            except _ConflictError:  # another write of this key is under way: ask again, the same key
+                time.sleep(min(2.0, 0.05 * 2**attempt))
+        raise StoreError(f"{self.uri_of(key)} cannot be written: other writers of the same object keep interfering")
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        pages = self._client.get_paginator("list_objects_v2").paginate(
+            Bucket=self._bucket, Prefix=self._prefix + prefix, PaginationConfig={"PageSize": _PAGE}
+        )
+        with self._errors(prefix):
+            for page in pages:
+                for item in page.get("Contents", []):
+                    key = item["Key"].removeprefix(self._prefix)
+                    yield ObjectInfo(key, item["Size"], item["ETag"].strip('"'), item["LastModified"].astimezone(UTC))
+
+    def delete(self, key: str) -> None:
+        with self._errors(key):
+            self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key)
+
+    def sweep(self, before: datetime) -> int:
+        del before  # a single PUT is whole or nothing
+        return 0
+
+    def presign(self, key: str, expires: int = 3600) -> str:
+        with self._errors(key):
+            url: str = self._client.generate_presigned_url(
+                "get_object", Params={"Bucket": self._bucket, "Key": self._prefix + key}, ExpiresIn=expires
+            )
+            return url
+
+    @contextmanager
+    def _errors(self, key: str) -> Iterator[None]:
+        """Turn what boto3 raises into what a person can act on."""
+        where = self.uri_of(key)
+        try:
+            yield
+        except botocore.exceptions.ClientError as error:
+            code = str(error.response.get("Error", {}).get("Code", ""))
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+            if code == "NoSuchBucket":
+                raise StoreError(
+                    f"{self.uri}: there is no bucket {self._bucket!r} at {self._server}. "
+                    "Create it, or correct the address."
+                ) from error
+            if code in _ABSENT:
+                raise ObjectNotFoundError(f"{where}: there is no such object") from error
+            if status == 412:
+                raise _KeyTakenError(where) from error
+            if status == 409:
+                raise _ConflictError(where) from error
+            if status in (401, 403):
+                raise StoreError(
+                    f"{where}: access denied by {self._server} ({code}). Check the credentials (AWS_ACCESS_KEY_ID, "
+                    "AWS_SECRET_ACCESS_KEY or AWS_PROFILE) and what they may do with this bucket."
+                ) from error
+            raise StoreError(f"{where}: {self._server} answered {code or status}: {error}") from error
+        except (botocore.exceptions.NoCredentialsError, botocore.exceptions.PartialCredentialsError) as error:
+            raise StoreError(
+                f"{where}: there are no S3 credentials. "
+                "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE."
+            ) from error
+        except botocore.exceptions.BotoCoreError as error:
+            raise StoreError(f"{where}: {self._server} cannot be used: {error}") from error
+
+    @property
+    def _server(self) -> str:
+        return self._endpoint or "AWS"
+
+
+class _KeyTakenError(StoreError):
+    """412: the key exists."""
+
+
+class _ConflictError(StoreError):
+    """409: another conditional write of this key has not ended yet."""
+
+
+@cache
+def _client(endpoint: str | None, region: str | None, profile: str | None) -> Any:
+    """One client, and so one connection pool, per way of access and process; boto3's clients are thread-safe."""
+    config = botocore.config.Config(
+        s3={"addressing_style": "path"},
+        retries={"mode": "adaptive", "max_attempts": 10},
+        max_pool_connections=MAX_CONNECTIONS,
+        connect_timeout=10,
+        read_timeout=60,
+    )
+    try:
+        session = boto3.Session(region_name=region, profile_name=profile)
+        return session.client("s3", endpoint_url=endpoint, config=config)
+    except (botocore.exceptions.BotoCoreError, ValueError) as error:
+        raise StoreError(f"S3 cannot be used as it is configured: {error}") from error

@@ -1,1 +1,0 @@
-"""The stores behind `pinco.catalog.store.Store`."""

@@ -1,0 +1,184 @@
+"""The model of an inference actor: pipeline, segmenter, and what identifies them. Imports torch."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+
+from pinco.catalog.quality import extension, shrinkage
+from pinco.generation.faults import AcceleratorFault, OutOfMemory, is_accelerator_fault, is_out_of_memory
+from pinco.generation.fingerprint import folder_sha256
+from pinco.generation.settings import ModelSettings
+from pinco.generation.weights import find_weights, fingerprint_cache
+from pinco.pipelines.encoded import EncodedCanvas
+from pinco.pipelines.flux import FluxPincoPipeline
+from pinco.toy.model.instruments import Segmenter
+from preprocessing.arrays import U8
+from preprocessing.canvas import Canvas
+
+BYTES_DEPEND_ON = ("torch", "diffusers", "transformers", "numpy", "opencv-python-headless", "pillow")
+KEPT_CANVASES = 8
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Measures of a raw image, as shares of the product's area; None where ``not_scored`` names them."""
+
+    extension: float | None = None
+    shrinkage: float | None = None
+    not_scored: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class EncodedProduct:
+    """A canvas as the pipeline sees it, its mask, and what the segmenter finds on the canvas itself (its own error)."""
+
+    canvas: EncodedCanvas
+    alpha: U8
+    segmented: U8 | None
+
+
+class Model:
+    """Weights in memory, ready to be asked."""
+
+    def __init__(self, settings: ModelSettings, *, threads: int) -> None:
+        """Load from disk.
+
+        Raises FileNotFoundError, OSError or ValueError with a sentence that says which weights are wrong, and
+        AcceleratorFault where the device itself does not answer.
+        """
+        torch.set_num_threads(threads)
+        cv2.setNumThreads(threads)
+        self._threads = threads
+        self._weights = find_weights(settings)
+        self._device = (
+            ("cuda" if torch.cuda.is_available() else "cpu") if settings.device == "auto" else settings.device
+        )
+        self._dtype = (
+            ("bfloat16" if self._device == "cuda" else "float32") if settings.dtype == "auto" else settings.dtype
+        )
+        with _faults_named():
+            self.pipeline = FluxPincoPipeline.from_pretrained(
+                self._weights.backbone, self._weights.adapter, device=self._device, dtype=self._dtype
+            )
+        self._segmenter = self._load_segmenter()
+        self._settings = settings
+        self._identity = self._identify()
+        self._encoded: OrderedDict[str, EncodedProduct] = OrderedDict()
+
+    def encode(self, canvas: Canvas, key: str) -> EncodedProduct:
+        """``canvas`` encoded; the same key again costs nothing while it is among the last few."""
+        if key not in self._encoded:
+            with _faults_named():
+                encoded = self.pipeline.encode_canvas(canvas)
+            segmented = self._segmenter.segment(canvas.image) if self._segmenter else None
+            self._encoded[key] = EncodedProduct(encoded, canvas.alpha, segmented)
+            while len(self._encoded) > KEPT_CANVASES:
+                self._encoded.popitem(last=False)
+        self._encoded.move_to_end(key)
+        return self._encoded[key]
+
+    def generate(self, encoded: EncodedProduct, asked: Sequence[tuple[str, str | None, int]]) -> list[U8]:
+        """The raw images of (prompt, negative, seed) on one canvas. Raises OutOfMemory and AcceleratorFault."""
+        settings = self._settings
+        requests = [
+            self.pipeline.defaults.request(
+                prompt,
+                negative=negative,
+                seed=seed,
+                steps=settings.steps,
+                guidance=settings.guidance,
+                true_cfg=settings.true_cfg,
+                blending=settings.blending,
+            )
+            for prompt, negative, seed in asked
+        ]
+        with _faults_named():
+            return self.pipeline.generate(encoded.canvas, requests)
+
+    def score(self, raw: U8, encoded: EncodedProduct) -> Scores:
+        """Growth and loss of the product in a raw image, the segmenter's own error taken off."""
+        if self._segmenter is None or encoded.segmented is None:
+            return Scores(not_scored=("extension", "shrinkage"))
+        found = self._segmenter.segment(raw)
+        return Scores(
+            extension(encoded.alpha, found, encoded.segmented), shrinkage(encoded.alpha, found, encoded.segmented)
+        )
+
+    def identity(self) -> dict[str, Any]:
+        """The fields of ``GenerationIdentity`` that belong to the model and its settings."""
+        return self._identity
+
+    def description(self) -> dict[str, Any]:
+        """The manifest columns that say what made an image."""
+        return {
+            "backbone": self._weights.name,
+            "backbone_sha256": self._identity["backbone_sha256"],
+            "adapter_sha256": self._identity["adapter_sha256"],
+            "device": self._device,
+            "threads": self._threads,
+            "environment": environment(),
+        }
+
+    def _identify(self) -> dict[str, Any]:
+        asked = self.pipeline.defaults.request(
+            "",
+            seed=0,
+            steps=self._settings.steps,
+            guidance=self._settings.guidance,
+            true_cfg=self._settings.true_cfg,
+            blending=self._settings.blending,
+        )
+        adapter, weights = self.pipeline.adapter, self._weights
+        return {
+            "steps": asked.steps,
+            "guidance": asked.guidance,
+            "true_cfg": asked.true_cfg,
+            "max_sequence_length": self.pipeline.defaults.max_sequence_length,
+            "scheduler": type(self.pipeline.pipe.scheduler).__name__,
+            "dtype": self._dtype,
+            "blending": asked.blending,
+            "prune": bool(adapter and adapter.settings.prune),
+            "adapter_scale": adapter.scale if adapter else 0.0,
+            "backbone_sha256": folder_sha256(weights.backbone, fingerprint_cache()),
+            "adapter_sha256": folder_sha256(weights.adapter, fingerprint_cache()) if weights.adapter else None,
+        }
+
+    def _load_segmenter(self) -> Segmenter | None:
+        folder = self._weights.segmenter or self.pipeline.defaults.segmenter
+        if folder is None:
+            return None
+        path = Path(self._weights.backbone) / folder  # an absolute folder stays itself
+        segmenter: Segmenter = Segmenter.from_pretrained(str(path)).eval()
+        return segmenter
+
+
+def environment() -> str:
+    """JSON of the processor type and the versions that the bytes of an image depend on."""
+    versions = {name: version(name).partition("+")[0] for name in BYTES_DEPEND_ON}
+    return json.dumps({"processor": platform.machine(), **versions}, sort_keys=True)
+
+
+@contextmanager
+def _faults_named() -> Iterator[None]:
+    """What the device throws, under the two names that the driver knows; everything else passes."""
+    try:
+        yield
+    except Exception as error:
+        if is_out_of_memory(error):
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            raise OutOfMemory(str(error)) from None
+        if is_accelerator_fault(error):
+            raise AcceleratorFault(str(error)) from None
+        raise

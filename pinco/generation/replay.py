@@ -1,0 +1,134 @@
+"""An image made again from its manifest row alone: photo, recipe and weights. Imports neither Ray nor Prefect."""
+
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from pinco.catalog.delivery.encode import pixels_sha256
+from pinco.catalog.delivery.images import key_of_image
+from pinco.catalog.ids.identity import GenerationIdentity, Recipe
+from pinco.catalog.manifest.readers import find_generation
+from pinco.catalog.manifest.schema import Row
+from pinco.catalog.sheet.channels import Channel
+from pinco.catalog.store.access import DEFAULT_ACCESS, StoreAccess
+from pinco.generation.cutouts import CutoutCache
+from pinco.generation.settings import ModelSettings
+from pinco.generation.steps import encode, finish_image, generate, identity_of, prepare
+from pinco.generation.take import RunSpec, Take
+from preprocessing.arrays import U8
+
+if TYPE_CHECKING:
+    from pinco.generation.model import Model
+
+
+class CannotReplay(ValueError):
+    """Something that decides the image is not what it was."""
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """The image, and how it compares: same file, same pixels, same product, and the PSNR in dB of what differs."""
+
+    row: Row
+    file: bytes
+    same_file: bool
+    same_pixels: bool
+    core_identical: bool
+    psnr: float
+
+
+def replay(
+    store_uri: str,
+    generation_id: str,
+    settings: ModelSettings,
+    *,
+    access: StoreAccess = DEFAULT_ACCESS,
+    threads: int = 1,
+) -> Replayed:
+    """Make an image again and compare it with the stored one. The id's first digits are enough.
+
+    Raises UnknownGenerationError, StoreError, PhotoChanged, and CannotReplay naming what differs (weights, a recipe).
+    """
+    store = access.open(store_uri)
+    row = find_generation(store, generation_id)
+    if row.recipe is None or row.image_uri is None:
+        raise CannotReplay(f"{row.generation_id} has no image: its row is {row.status}")
+    from pinco.generation.model import Model  # torch takes seconds; a wrong id is said before
+
+    recipe = Recipe.from_json(row.recipe)
+    take, asked = Take(row.job(), recipe.generation.seed), recipe.generation
+    spec = _spec(row, asked, store_uri, access)
+    model = Model(_model_settings(row, asked, settings), threads=row.threads or threads)
+    _check(asked, identity_of(take, model, spec), model)
+
+    laid = prepare(take.job, spec, CutoutCache(None, spec.recipe))
+    encoded = encode(model, laid, take.job)
+    (raw,) = generate(model, encoded, [take])
+    finished = finish_image(raw, laid, encoded, model, asked, spec)
+    stored = store.get(key_of_image(row.image_uri))
+    return Replayed(
+        row=row,
+        file=finished.file,
+        same_file=finished.file == stored,
+        same_pixels=pixels_sha256(finished.pixels) == row.pixels_sha256,
+        core_identical=finished.core_identical,
+        psnr=_psnr(finished.pixels, np.asarray(Image.open(io.BytesIO(stored)).convert("RGB"))),
+    )
+
+
+def _spec(row: Row, asked: GenerationIdentity, store_uri: str, access: StoreAccess) -> RunSpec:
+    """The run's settings as the row has them, not as they are today."""
+    channel = Channel(row.channel, asked.delivery_size, asked.format, asked.quality, asked.profile)
+    return RunSpec(
+        run_id=row.run_id,
+        store_uri=store_uri,
+        channels={row.channel: channel},
+        access=access,
+        shadow="contact-1" if asked.shadow == "contact-1" else "none",
+    )
+
+
+def _model_settings(row: Row, asked: GenerationIdentity, today: ModelSettings) -> ModelSettings:
+    """Weights from today's settings or the row, everything that was chosen for the image from its recipe."""
+    backbone = today.backbone or (None if row.backbone == "toy" else row.backbone)
+    return ModelSettings.model_validate(
+        today.model_dump()
+        | {
+            "backbone": backbone,
+            "dtype": asked.dtype,
+            "steps": asked.steps,
+            "guidance": asked.guidance,
+            "true_cfg": asked.true_cfg,
+            "blending": asked.blending,
+        }
+    )
+
+
+def _check(then: GenerationIdentity, now: GenerationIdentity, model: Model) -> None:
+    differing = [
+        f"{field.name}: {getattr(then, field.name)!r} then, {getattr(now, field.name)!r} now"
+        for field in fields(GenerationIdentity)
+        if getattr(then, field.name) != getattr(now, field.name)
+    ]
+    if differing:
+        raise CannotReplay(
+            "this image cannot be made again with what is here:\n  "
+            + "\n  ".join(differing)
+            + "\nName the weights that made it with --backbone and --adapter, or use the Pinco version that made it."
+        )
+
+
+def _psnr(one: U8, other: U8) -> float:
+    """Peak signal-to-noise ratio in dB of two 8 bit pictures of one size; infinite where they are equal."""
+    if one.shape != other.shape:
+        raise CannotReplay(
+            f"the stored picture is {other.shape[1]} x {other.shape[0]}, this one {one.shape[1]} x {one.shape[0]}"
+        )
+    error = float(np.mean((one.astype(np.float64) - other.astype(np.float64)) ** 2))
+    return math.inf if error == 0 else 10 * math.log10(255.0**2 / error)

@@ -1,0 +1,215 @@
+"""One row's way, from its photo to its line in the manifest: seven functions, in the order in which they happen.
+
+    read_photo -> cut_out -> lay_out            on a preprocessing actor, once per canvas
+    encode -> generate                          on an inference actor, once per canvas and once per batch
+    finish_image -> write_row                   on the inference actor, once per image
+
+``prepare`` and ``make_rows`` string them together for the actors; the replay and the benchmark's plain loop call the
+same two.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from pinco.catalog.delivery.encode import encode_image, pixels_sha256
+from pinco.catalog.delivery.finish import finish, layer_to_srgb
+from pinco.catalog.delivery.images import put_image
+from pinco.catalog.delivery.provenance import Provenance
+from pinco.catalog.ids.identity import GenerationIdentity, Recipe
+from pinco.catalog.ids.job import Job
+from pinco.catalog.manifest.schema import Row
+from pinco.catalog.quality import core_identical, decide
+from pinco.catalog.store.base import Store
+from pinco.generation.cutouts import CutoutCache
+from pinco.generation.take import RunSpec, Take, canvas_key, failed_row
+from preprocessing.arrays import U8
+from preprocessing.canvas import Canvas, Layer, compose, place
+from preprocessing.cutout import Cutout
+from preprocessing.decode import decode
+from preprocessing.resample import resample
+
+if TYPE_CHECKING:  # preprocessing actors do the first three steps without torch
+    from pinco.generation.model import EncodedProduct, Model, Scores
+
+
+class PhotoChanged(ValueError):
+    """The photo is not the one that was planned with."""
+
+    code = "photo_changed"
+
+
+@dataclass(frozen=True)
+class Laid:
+    """The product where the sheet wants it.
+
+    canvas: at working size, for the backbone. layer: at delivery size, in the colours of ``icc``, for the paste.
+    faithful: the layer's core is that of the photo decoded again, which is what makes a later comparison a proof.
+    """
+
+    canvas: Canvas
+    layer: Layer
+    icc: bytes | None
+    faithful: bool
+    mask_method: str
+    mask_confidence: float
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A picture as delivered: pixels ``[H, W, 3]``, file, and what was measured on the raw image before the paste."""
+
+    identity: GenerationIdentity
+    pixels: U8
+    file: bytes
+    core_identical: bool
+    scores: Scores
+    seconds: float
+
+
+# -- the seven ---------------------------------------------------------------------------------------------------------
+
+
+def read_photo(job: Job, spec: RunSpec) -> bytes:
+    """The photo's bytes, and certainly those that the job was planned with."""
+    photo = spec.access.read(job.source_uri)
+    if hashlib.sha256(photo).hexdigest() != job.source_sha256:
+        raise PhotoChanged("The photo was changed after this image was planned. Run the sheet again to use it.")
+    return photo
+
+
+def cut_out(photo: bytes, job: Job, cutouts: CutoutCache) -> Cutout:
+    """The product without its background; made once per photo and recipe, then kept in the store."""
+    return cutouts.get_or_make(photo, job.source_sha256)
+
+
+def lay_out(cutout: Cutout, photo: bytes, job: Job, spec: RunSpec) -> Laid:
+    """The product on its canvas and, resampled once from its source, on the delivered picture."""
+    box = place(cutout, job.placement, job.delivery_size)
+    canvas = compose(cutout, job.placement, job.working_size, job.delivery_size)
+    source = decode(photo, max_pixels=spec.recipe.max_pixels).rgb
+    witness = replace(cutout, rgb=np.where(cutout.alpha[..., None] == 255, source, cutout.rgb))
+    layer, expected = (resample(pixels, box, job.delivery_size) for pixels in (cutout, witness))
+    faithful = core_identical(layer.rgb, expected)
+    if spec.channels[job.channel].profile == "srgb":
+        return Laid(canvas, layer_to_srgb(layer, cutout.icc), None, faithful, cutout.method, cutout.confidence)
+    return Laid(canvas, layer, cutout.icc, faithful, cutout.method, cutout.confidence)
+
+
+def encode(model: Model, laid: Laid, job: Job) -> EncodedProduct:
+    """What the backbone knows of the product: latents, subject tokens, keys and values; kept for the next batches."""
+    return model.encode(laid.canvas, canvas_key(job))
+
+
+def generate(model: Model, encoded: EncodedProduct, takes: Sequence[Take]) -> list[U8]:
+    """The raw images ``[h, w, 3]`` of several prompts and seeds on one canvas, in one call."""
+    return model.generate(encoded, [(take.job.prompt, take.job.negative, take.seed) for take in takes])
+
+
+def finish_image(
+    raw: U8, laid: Laid, encoded: EncodedProduct, model: Model, identity: GenerationIdentity, spec: RunSpec
+) -> Finished:
+    """Measure the raw image, bring it to delivery size, put the product back, pack the file and look into it."""
+    began = time.perf_counter()
+    scores = model.score(raw, encoded)
+    pixels = finish(raw, laid.layer, icc=laid.icc, shadow=spec.shadow)
+    provenance = Provenance(identity.generation_id())
+    file = encode_image(pixels, identity.format, quality=identity.quality, icc=laid.icc, provenance=provenance)
+    delivered = np.asarray(Image.open(io.BytesIO(file)).convert("RGB")) if identity.format == "png" else pixels
+    intact = laid.faithful and core_identical(delivered, laid.layer)
+    return Finished(identity, pixels, file, intact, scores, time.perf_counter() - began)
+
+
+def write_row(
+    finished: Finished, take: Take, laid: Laid, model: Model, spec: RunSpec, store: Store, *, attempts: int
+) -> Row:
+    """Put the file into the store, durably, and say in one row all there is to say about it."""
+    identity, scores = finished.identity, finished.scores
+    generation_id = identity.generation_id()
+    uri, sha256 = put_image(store, generation_id, finished.file, identity.format)
+    decision = decide(
+        identical=finished.core_identical,
+        confidence=laid.mask_confidence,
+        extension=scores.extension,
+        shrinkage=scores.shrinkage,
+        rules=spec.rules,
+    )
+    height, width = finished.pixels.shape[:2]
+    return Row.of(
+        take.job,
+        run_id=spec.run_id,
+        status=decision.status,
+        reason=decision.reason or None,
+        attempts=attempts,
+        generation_id=generation_id,
+        seed=take.seed,
+        image_uri=uri,
+        image_sha256=sha256,
+        pixels_sha256=pixels_sha256(finished.pixels),
+        width=width,
+        height=height,
+        format=identity.format,
+        core_identical=finished.core_identical,
+        extension=scores.extension,
+        shrinkage=scores.shrinkage,
+        not_scored=scores.not_scored,
+        mask_method=laid.mask_method,
+        mask_confidence=laid.mask_confidence,
+        recipe=Recipe(take.job.ask, identity).to_json(),
+        seconds=round(finished.seconds, 3),
+        **model.description(),
+    )
+
+
+# -- strung together ---------------------------------------------------------------------------------------------------
+
+
+def prepare(job: Job, spec: RunSpec, cutouts: CutoutCache) -> Laid:
+    """The first three steps, for all takes that share this job's canvas."""
+    photo = read_photo(job, spec)
+    cutout = cut_out(photo, job, cutouts)
+    return lay_out(cutout, photo, job, spec)
+
+
+def make_rows(
+    takes: Sequence[Take], laid: Laid, model: Model, spec: RunSpec, store: Store, *, attempts: int = 1
+) -> list[Row]:
+    """The other four steps for takes of one canvas. What fails in a single image's finish fails that row alone."""
+    began = time.perf_counter()
+    encoded = encode(model, laid, takes[0].job)
+    raws = generate(model, encoded, takes)
+    share = (time.perf_counter() - began) / len(takes)
+    rows = []
+    for take, raw in zip(takes, raws, strict=True):
+        try:
+            finished = finish_image(raw, laid, encoded, model, identity_of(take, model, spec), spec)
+            finished = replace(finished, seconds=finished.seconds + share)
+            rows.append(write_row(finished, take, laid, model, spec, store, attempts=attempts))
+        except Exception as error:
+            rows.append(failed_row(take.job, spec.run_id, error, attempts=attempts))
+    return rows
+
+
+def identity_of(take: Take, model: Model, spec: RunSpec) -> GenerationIdentity:
+    """Everything that decides this image's pixels and file."""
+    channel = spec.channels[take.job.channel]
+    return GenerationIdentity(
+        job_id=take.job.job_id,
+        seed=take.seed,
+        cutout_recipe=spec.recipe.version(),
+        shadow=spec.shadow,
+        working_size=take.job.working_size,
+        delivery_size=take.job.delivery_size,
+        format=channel.format,
+        quality=channel.quality,
+        profile=channel.profile,
+        **model.identity(),
+    )

@@ -1,0 +1,145 @@
+"""The toy's quality table: 256 held-out product-place pairs, raw output, same seeds for every variant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pinco.evaluation.metrics import SubjectMeasures, measure_subject, medians
+from pinco.pipelines.flux import FluxPincoPipeline
+from pinco.toy import ADAPTER, BACKBONE, CLASSIFIER, SEGMENTER
+from pinco.toy.drawing.data import HELD_OUT_SEED, SceneSet, draw_scenes
+from pinco.toy.model.instruments import PlaceClassifier, Segmenter
+from pinco.toy.model.vae import decode, encode, to_signed
+from pinco.toy.recipe.encode import canvas_of
+
+U8 = NDArray[np.uint8]
+
+# name -> (with the adapter, latent blending)
+VARIANTS: dict[str, tuple[bool, bool]] = {
+    "bare": (False, False),
+    "bare + blending": (False, True),
+    "Pinco": (True, False),
+    "Pinco + blending": (True, True),
+}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A held-out product, the place asked for, and the drawn scene that shows both.
+
+    `layer` is uint8 `[H, W, 4]`, `scene` uint8 `[H, W, 3]`, `place` an index into `PLACES`, `seed` the noise of every
+    variant's picture.
+    """
+
+    layer: U8
+    scene: U8
+    prompt: str
+    place: int
+    seed: int
+
+    @property
+    def alpha(self) -> U8:
+        return self.layer[..., 3]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One variant's figures: `place` and `shuffled` are shares of pictures, the rest medians."""
+
+    name: str
+    place: float
+    shuffled: float
+    subject: SubjectMeasures
+
+
+def held_out_pairs(count: int = 256, workers: int = 1, cache: Path | None = None) -> list[Pair]:
+    """Pairs that no training has seen, in a fixed order; square, lying and standing."""
+    sets = draw_scenes(count, HELD_OUT_SEED, workers, cache)
+
+    def pair(scenes: SceneSet, i: int, number: int) -> Pair:
+        return Pair(scenes.layer[i], scenes.image[i], str(scenes.caption[i]), int(scenes.place[i]), number)
+
+    rows = [(scenes, i) for scenes in sets.values() for i in range(len(scenes))]
+    return [pair(scenes, i, number) for number, (scenes, i) in enumerate(rows)]
+
+
+def generate(folder: Path, variant: str, pairs: Sequence[Pair]) -> list[U8]:
+    """Raw pictures of one variant, by the ordinary pipeline and its default settings."""
+    with_adapter, blending = VARIANTS[variant]
+    pipeline = FluxPincoPipeline.from_pretrained(folder / BACKBONE, folder / ADAPTER if with_adapter else None)
+    return [
+        pipeline.generate(
+            pipeline.encode_canvas(canvas_of(p.layer)),
+            [pipeline.defaults.request(p.prompt, seed=p.seed, blending=blending)],
+        )[0]
+        for p in pairs
+    ]
+
+
+def _generate(job: tuple[Path, str, Sequence[Pair]]) -> list[U8]:
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    return generate(*job)
+
+
+def round_trip(folder: Path, pairs: Sequence[Pair]) -> list[U8]:
+    """The drawn scenes through the autoencoder and back: the ceiling of what the backbone could show."""
+    vae = FluxPincoPipeline.from_pretrained(folder / BACKBONE).pipe.vae
+    signed = [decode(vae, encode(vae, to_signed(p.scene[None]))) for p in pairs]
+    return [((s[0].permute(1, 2, 0) + 1) * 127.5).round().to(torch.uint8).numpy() for s in signed]
+
+
+def measure(
+    name: str, images: Sequence[U8], pairs: Sequence[Pair], segmenter: Segmenter, judge: PlaceClassifier
+) -> Line:
+    """Judge one variant's raw pictures.
+
+    The control asks of the same pictures whether they show the place of the next pair in line: what adherence would be
+    if the prompt were ignored.
+    """
+    subjects, right, shuffled = [], [], []
+    others = [*pairs[1:], pairs[0]]
+    for image, pair, other in zip(images, pairs, others, strict=True):
+        found = segmenter.masks(image[None])[0]
+        subjects.append(measure_subject(image, found.astype(np.uint8) * 255, pair.layer[..., :3], pair.alpha))
+        # Both what should be product and what became product is blanked: the place has to show around it.
+        place = int(judge.places_of(image[None], (found | (pair.alpha > 0))[None])[0])
+        right.append(place == pair.place)
+        shuffled.append(place == other.place)
+    return Line(name, float(np.mean(right)), float(np.mean(shuffled)), medians(subjects))
+
+
+def quality_table(
+    folder: Path, count: int = 256, workers: int = 1, cache: Path | None = None
+) -> tuple[list[Line], dict[str, list[U8]], list[Pair]]:
+    """All variants on the same pairs and seeds.
+
+    Args:
+        folder: the assembled toy.
+        count: held-out pairs.
+        workers: processes; one thread each.
+        cache: where drawn scenes are kept.
+
+    Returns:
+        the table's lines (the drawn scenes and their round trip first), the raw pictures by line, and the pairs.
+    """
+    pairs = held_out_pairs(count, workers, cache)
+    segmenter = Segmenter.from_pretrained(folder / SEGMENTER).eval()
+    judge = PlaceClassifier.from_pretrained(folder / CLASSIFIER).eval()
+    pictures = {"drawn scenes": [p.scene for p in pairs], "VAE round trip": round_trip(folder, pairs)}
+    step = -(-len(pairs) // workers)
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        for variant in VARIANTS:
+            jobs = [(folder, variant, pairs[i : i + step]) for i in range(0, len(pairs), step)]
+            pictures[variant] = [image for part in pool.map(_generate, jobs) for image in part]
+    lines = [measure(name, images, pairs, segmenter, judge) for name, images in pictures.items()]
+    return lines, pictures, pairs

@@ -1,0 +1,143 @@
+"""The loop against real Ray actors that misbehave on purpose: rows are strings that say what they do to their actor."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from flows.driver.dispatch import Dispatch, Limits, Refusal
+from flows.driver.endings import NoWorkersLeft
+from flows.driver.schedule import Batch, Schedule
+from pinco.generation.faults import AcceleratorFault, OutOfMemory
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_running")]
+
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import this file
+
+
+class Preparer:
+    def prepare(self, rows: Sequence[str]) -> tuple[str, str]:
+        if rows[0] == "broken photo":
+            raise ValueError("the photo is empty")
+        if rows[0] == "bomb photo":
+            os._exit(1)
+        if rows[0] == "sticky photo":
+            time.sleep(60)
+        return "prepared", "canvas"
+
+
+class Generator:
+    """Answers (row, attempts, rows in the batch); misbehaves where a row says so, once per name for "once" rows."""
+
+    def __init__(self, notes: Path, load_error: str | None = None) -> None:
+        self.notes, self.load_error = notes, load_error
+
+    def load(self) -> None:
+        if self.load_error == "config":
+            raise ValueError("the adapter belongs to another backbone")
+        if self.load_error == "dies":
+            os._exit(1)
+
+    def first_time(self, name: str) -> bool:
+        mark = self.notes / name
+        seen = mark.exists()
+        mark.touch()
+        return not seen
+
+    def generate(self, rows: Sequence[str], canvas: str, attempts: int) -> list[Any]:
+        assert canvas == "canvas"
+        if "kills" in rows or ("kills once" in rows and self.first_time("kills once")):
+            os._exit(1)
+        if "faults once" in rows and self.first_time("faults once"):
+            raise AcceleratorFault("CUDA error: an illegal memory access was encountered")
+        if "big" in rows and len(rows) > 1:
+            raise OutOfMemory("tried to allocate 20 GiB")
+        if "raises" in rows:
+            raise KeyError("a bug")
+        if "hangs once" in rows and self.first_time("hangs once"):
+            time.sleep(60)
+        return [(row, attempts, len(rows)) for row in rows]
+
+
+Run = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    def run_batches(
+        *products: list[tuple[str, ...]], lanes: int = 1, load_error: str | None = None, **limits: Any
+    ) -> dict[str, Any]:
+        results: list[Any] = []
+        schedule = Schedule([[Batch(rows) for rows in batches] for batches in products], lanes, window_rows=16)
+        Dispatch(
+            schedule,
+            lanes=lanes,
+            make_preparer=lambda: ray.remote(num_cpus=0)(Preparer).remote(),
+            make_generator=lambda: ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(Generator).remote(
+                tmp_path, load_error
+            ),
+            refuse=lambda row, refusal: (row, refusal, 0),
+            deliver=results.extend,
+            limits=Limits(poll_seconds=0.2, **limits),
+        ).run()
+        assert len(results) == len({row for row, _, _ in results}), "a row was delivered twice"
+        return {row: (answer, size) for row, answer, size in results}
+
+    return run_batches
+
+
+def test_a_row_that_kills_every_actor_is_quarantined_alone(run: Run) -> None:
+    ended = run([("a", "kills", "b"), ("c", "d")], [("e", "f")], lanes=2)
+    refusal, _ = ended.pop("kills")
+    assert isinstance(refusal, Refusal)
+    assert (refusal.status, refusal.attempts, refusal.kills) == ("quarantined", 3, 2)
+    assert set(ended) == {"a", "b", "c", "d", "e", "f"}
+    assert not any(isinstance(answer, Refusal) for answer, _ in ended.values())
+    assert ended["c"] == (1, 2), "what stood behind the killer keeps its batch and is not marked"
+
+
+def test_an_actor_lost_once_costs_nobody_its_image(run: Run) -> None:
+    ended = run([("kills once",), ("a",)], [("faults once",), ("b",)])
+    assert {row: answer for row, (answer, _) in ended.items()} == {"kills once": 2, "a": 1, "faults once": 2, "b": 1}
+
+
+def test_out_of_memory_halves_the_batch(run: Run) -> None:
+    ended = run([("big", "a", "b", "c")])
+    assert {row: size for row, (_, size) in ended.items()} == {"big": 1, "a": 1, "b": 2, "c": 2}
+
+
+def test_a_row_that_raises_fails_alone(run: Run) -> None:
+    ended = run([("a", "raises", "b")])
+    refusal, _ = ended.pop("raises")
+    assert refusal.status == "failed" and isinstance(refusal.error, KeyError)
+    assert {row: answer for row, (answer, _) in ended.items()} == {"a": 2, "b": 2}
+
+
+def test_a_broken_photo_fails_its_rows_and_a_fatal_one_is_quarantined(run: Run) -> None:
+    ended = run([("broken photo", "a")], [("bomb photo",)], [("b",)])
+    assert [ended[row][0].status for row in ("broken photo", "a", "bomb photo")] == ["failed", "failed", "quarantined"]
+    assert str(ended["a"][0].error) == "the photo is empty"
+    assert ended["b"][0] == 1
+
+
+def test_a_hung_actor_is_replaced(run: Run) -> None:
+    ended = run([("hangs once",), ("a",)], [("sticky photo",)], hang_seconds=12)
+    assert (ended["hangs once"][0], ended["a"][0]) == (2, 1)
+    assert ended["sticky photo"][0].status == "quarantined"
+
+
+def test_a_model_that_cannot_be_loaded_ends_the_run_with_its_own_error(run: Run) -> None:
+    with pytest.raises(ValueError, match="belongs to another backbone"):
+        run([("a",)], load_error="config")
+
+
+def test_actors_that_die_while_loading_end_the_run(run: Run) -> None:
+    with pytest.raises(NoWorkersLeft, match="no inference actor could be started"):
+        run([("a",)], load_error="dies", start_failures=2)

@@ -1,0 +1,97 @@
+"""The order of stages and what the summary says, without actors; whole runs are in tests/e2e."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.driver import run as module
+from flows.driver.endings import Interrupted, NoWorkersLeft
+from flows.driver.making import Made
+from flows.driver.run import retry_run, run_catalog
+from flows.planning import CatalogRequest
+from flows.settings import Settings
+from pinco.catalog.manifest.commits import commit
+from pinco.catalog.manifest.parts import write_part
+from pinco.catalog.manifest.schema import Row
+from pinco.catalog.sheet.problems import SheetErrors
+from pinco.catalog.store.access import open_store
+from pinco.generation.settings import ModelSettings
+
+
+class NoRay:
+    closed = 0
+
+    def __init__(self, settings: object) -> None: ...
+
+    def close(self) -> None:
+        NoRay.closed += 1
+
+
+@pytest.fixture
+def asked(tmp_path: Path, photo: Path, monkeypatch: pytest.MonkeyPatch) -> CatalogRequest:
+    monkeypatch.setattr(module, "RaySession", NoRay)
+    monkeypatch.setattr(module, "write_report", lambda spec: "report.html")
+    NoRay.closed = 0
+    (tmp_path / "sheet.csv").write_text("sku,prompt\nball,on grass\n")
+    return CatalogRequest(str(tmp_path / "sheet.csv"), str(tmp_path), str(tmp_path / "store"))
+
+
+SETTINGS = Settings(model=ModelSettings(working_pixels=4096))
+
+
+def making(made: Made, takes: list[Any] | None = None) -> Callable[..., Made]:
+    def make_images(asked: list[Any], *_: object) -> Made:
+        if takes is not None:
+            takes.extend(asked)
+        return made
+
+    return make_images
+
+
+def test_stages_come_in_order_and_are_timed(asked: CatalogRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    names: list[str] = []
+
+    def stage(name: str, work: Callable[[], Any], /) -> Any:
+        names.append(name)
+        return work()
+
+    monkeypatch.setattr(module, "make_images", making(Made(Counter(ok=1))))
+    summary = run_catalog(asked, SETTINGS, stage=stage)
+    assert names == ["plan", "make", "report"]
+    assert list(summary.seconds) == ["plan", "make", "report", "close"]
+    assert (summary.planned, summary.made, summary.report, NoRay.closed) == (1, 1, "report.html", 1)
+
+
+@pytest.mark.parametrize(("error", "report"), [(Interrupted("stopped"), None), (NoWorkersLeft("none"), "report.html")])
+def test_what_ends_a_run_early_is_in_the_summary(
+    asked: CatalogRequest, monkeypatch: pytest.MonkeyPatch, error: Exception, report: str | None
+) -> None:
+    monkeypatch.setattr(module, "make_images", making(Made(Counter(ok=1), error=error)))
+    summary = run_catalog(asked, SETTINGS)
+    assert (summary.error, summary.report) == (error, report)
+
+
+def test_a_bad_sheet_ends_it_before_anything_and_ray_is_left(asked: CatalogRequest) -> None:
+    Path(asked.sheet).write_text("sku,prompt\nnobody,on grass\n")
+    with pytest.raises(SheetErrors):
+        run_catalog(asked, SETTINGS)
+    assert NoRay.closed == 1
+
+
+def test_a_retry_asks_for_the_failed_rows_of_one_run_with_other_seeds(
+    asked: CatalogRequest, monkeypatch: pytest.MonkeyPatch, failed: Callable[..., Row]
+) -> None:
+    store = open_store(asked.store)
+    rows = [failed(0), failed(1)]
+    commit(store, run_id="night", batch=1, parts=[write_part(store, "night", 1, rows)], base=0)
+    takes: list[Any] = []
+    monkeypatch.setattr(module, "make_images", making(Made(Counter(ok=2)), takes))
+    retry_run(asked.store, "night", SETTINGS)
+    assert {take.job.job_id for take in takes} == {row.job_id for row in rows}
+    assert all(take.seed != take.job.seed for take in takes)
+    assert retry_run(asked.store, "another night", SETTINGS).made == 0

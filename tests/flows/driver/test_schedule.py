@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+from collections import Counter, deque
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flows.driver.schedule import Batch, Schedule
+
+
+def products(sizes: list[list[int]]) -> list[list[Batch[str]]]:
+    """Batches of the given numbers of rows, per product; rows are named product.batch.row."""
+    return [
+        [Batch(tuple(f"{p}.{b}.{r}" for r in range(rows))) for b, rows in enumerate(batches)]
+        for p, batches in enumerate(sizes)
+    ]
+
+
+def prepare_all(schedule: Schedule[str]) -> list[tuple[int, Batch[str]]]:
+    started = []
+    while (task := schedule.next_to_prepare()) is not None:
+        started.append(task)
+    for lane, batch in started:
+        schedule.prepared(lane, batch, canvas="canvas")
+    return started
+
+
+def test_a_product_stays_on_one_lane() -> None:
+    schedule = Schedule(products([[2, 2, 2], [2, 2, 2]]), 2, window_rows=6)
+    lanes = {}
+    for lane, batch in prepare_all(schedule):
+        lanes.setdefault(batch.rows[0].split(".")[0], set()).add(lane)
+    assert [len(used) for used in lanes.values()] == [1, 1]
+
+
+def test_no_lane_holds_more_than_its_window() -> None:
+    schedule = Schedule(products([[2] * 50]), 1, window_rows=6)
+    assert sum(len(batch.rows) for _, batch in prepare_all(schedule)) == 6
+
+
+def test_an_idle_lane_takes_batches_from_a_busy_one() -> None:
+    schedule = Schedule(products([[1] * 8]), 2, window_rows=2)
+    assert {lane for lane, _ in prepare_all(schedule)} == {0, 1}
+
+
+def test_an_idle_lane_takes_a_prepared_batch_at_the_tail() -> None:
+    schedule = Schedule(products([[1, 1, 1]]), 2, window_rows=8, in_flight=1)
+    for lane, batch in [schedule.next_to_prepare(), schedule.next_to_prepare(), schedule.next_to_prepare()]:
+        schedule.prepared(lane, batch, canvas=None)
+    assert schedule.next_to_run(0) is not None
+    assert schedule.next_to_run(1) is not None
+
+
+def test_only_the_head_batch_is_marked_when_an_actor_dies() -> None:
+    schedule = Schedule(products([[1, 1]]), 1, window_rows=8)
+    prepare_all(schedule)
+    head, behind = schedule.next_to_run(0), schedule.next_to_run(0)
+    assert head is not None and behind is not None
+    assert schedule.actor_died(0) is None
+    assert (head.kills, head.attempts) == (1, 1)
+    assert (behind.kills, behind.attempts) == (0, 0)
+    assert schedule.next_to_run(0) is behind
+
+
+def test_a_batch_is_split_before_any_of_its_rows_is_judged() -> None:
+    schedule = Schedule(products([[3]]), 1, window_rows=8, lone_kills=1)
+    prepare_all(schedule)
+    schedule.next_to_run(0)
+    assert schedule.actor_died(0) is None
+    alone = [schedule.next_to_run(0), schedule.next_to_run(0)]
+    assert [len(batch.rows) for batch in alone if batch] == [1, 1]
+    assert schedule.actor_died(0) is alone[0]
+
+
+def test_an_idle_actor_that_dies_marks_nobody() -> None:
+    schedule = Schedule(products([[1]]), 1, window_rows=8)
+    prepare_all(schedule)
+    assert schedule.actor_died(0) is None
+    batch = schedule.next_to_run(0)
+    assert batch is not None and batch.kills == 0
+
+
+def test_a_batch_that_does_not_fit_is_halved_until_it_is_one_row() -> None:
+    schedule = Schedule(products([[3]]), 1, window_rows=8)
+    prepare_all(schedule)
+    batch = schedule.next_to_run(0)
+    assert batch is not None and schedule.ask_again(0, batch, 2)
+    first, second = schedule.next_to_run(0), schedule.next_to_run(0)
+    assert first is not None and second is not None
+    assert [len(first.rows), len(second.rows)] == [2, 1]
+    assert not schedule.ask_again(0, second, 1)
+
+
+def test_a_lost_canvas_is_prepared_again_a_few_times() -> None:
+    schedule = Schedule(products([[1]]), 1, window_rows=8)
+    answers = []
+    for _ in range(3):
+        prepare_all(schedule)
+        batch = schedule.next_to_run(0)
+        assert batch is not None
+        answers.append(schedule.canvas_lost(0, batch, limit=3))
+    assert answers == [True, True, False]
+
+
+def test_the_work_of_a_closed_lane_is_done_by_the_others() -> None:
+    schedule = Schedule(products([[1, 1, 1], [1, 1, 1]]), 2, window_rows=2)
+    prepare_all(schedule)
+    assert schedule.close_lane(0)
+    done = 0
+    for _ in range(40):
+        prepare_all(schedule)
+        if (batch := schedule.next_to_run(1)) is not None:
+            schedule.finished(1, batch)
+            done += len(batch.rows)
+    assert (done, schedule.unresolved) == (6, 0)
+    assert not schedule.close_lane(1)
+
+
+FAULTS = st.sampled_from(["ok", "ok", "ok", "die", "memory", "lost", "photo", "preparer"])
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    sizes=st.lists(st.lists(st.integers(1, 4), min_size=1, max_size=4), min_size=1, max_size=5),
+    lanes=st.integers(1, 3),
+    window=st.integers(1, 8),
+    faults=st.lists(FAULTS, max_size=60),
+    poison=st.integers(0, 10),
+)
+def test_every_row_is_resolved_once_whatever_fails(
+    sizes: list[list[int]], lanes: int, window: int, faults: list[str], poison: int
+) -> None:
+    batches = products(sizes)
+    rows = [row for product in batches for batch in product for row in batch.rows]
+    killer = rows[poison] if poison < len(rows) else None
+    schedule = Schedule(batches, lanes, window_rows=window)
+    ended: Counter[str] = Counter()
+    quarantined: list[str] = []
+    weather = iter(faults)
+    queues: list[deque[Batch[str]]] = [deque() for _ in range(lanes)]
+    for _ in range(2000):
+        if not schedule.unresolved:
+            break
+        while (task := schedule.next_to_prepare()) is not None:
+            lane, batch = task
+            fault = next(weather, "ok")
+            if fault == "photo":
+                schedule.unprepared(lane, batch)
+                ended.update(batch.rows)
+            elif fault == "preparer":
+                if schedule.preparer_died(lane, batch, head=True):
+                    ended.update(batch.rows)
+            else:
+                schedule.prepared(lane, batch, canvas="canvas")
+        for lane, queue in enumerate(queues):
+            while (batch := schedule.next_to_run(lane)) is not None:
+                queue.append(batch)
+            if not queue:
+                continue
+            head = queue.popleft()
+            fault = "die" if killer in head.rows else next(weather, "ok")
+            again = fault == "die"
+            if fault == "die":
+                queue.clear()
+                if (culprit := schedule.actor_died(lane)) is not None:
+                    ended.update(culprit.rows)
+                    quarantined.extend(culprit.rows)
+            elif fault == "memory":
+                again = schedule.ask_again(lane, head, (len(head.rows) + 1) // 2)
+            elif fault == "lost":
+                again = schedule.canvas_lost(lane, head)
+            if not again:
+                schedule.finished(lane, head)
+                ended.update(head.rows)
+    assert ended == Counter(rows)
+    assert all(row == killer or "die" in faults for row in quarantined)

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pinco.catalog.photos.finder import PhotoFinder
+from pinco.catalog.photos.listing import Catalog, read_catalog
+from pinco.catalog.sheet.problems import Problems, SheetProblem
+from pinco.catalog.sheet.reader import SheetRow, parse_sheet
+from pinco.catalog.store.access import StoreAccess
+
+Find = Callable[[str], tuple[str | None, list[SheetProblem]]]
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Catalog:
+    """A folder of photos, one product with two of them."""
+    for name in ("shop/0042.jpg", "shop/mug.png", "shop/mug.jpg", "sheets/own.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    return read_catalog(str(tmp_path / "shop"))
+
+
+@pytest.fixture
+def find(catalog: Catalog, tmp_path: Path) -> Find:
+    """Where the photo of a row `sku,image` was found, or what was wrong."""
+
+    def search(cells: str) -> tuple[str | None, list[SheetProblem]]:
+        path = str(tmp_path / "sheets" / "s.csv")
+        row: SheetRow = parse_sheet(f"sku,image,prompt\n{cells},x\n".encode(), path).rows[0]
+        finder, problems = PhotoFinder(path, catalog), Problems(path)
+        finder.look_up([row])
+        found = finder.find(row, problems)
+        return (found[0].uri if found else None), problems.errors
+
+    return search
+
+
+def test_the_photo_of_a_sku(find: Find, tmp_path: Path) -> None:
+    assert find("0042,") == (str(tmp_path / "shop/0042.jpg"), [])
+
+
+def test_images_are_looked_for_beside_the_sheet_and_then_in_the_catalog(find: Find, tmp_path: Path) -> None:
+    assert find("new,own.png") == (str(tmp_path / "sheets/own.png"), [])
+    assert find("mug,mug.png") == (str(tmp_path / "shop/mug.png"), [])
+    (tmp_path / "sheets" / "mug.png").write_bytes(b"nearer")
+    assert find("mug,mug.png") == (str(tmp_path / "sheets/mug.png"), [])
+
+
+@pytest.mark.parametrize(
+    ("cells", "column", "message", "suggestion"),
+    [
+        ("42,", "sku", "no such product", "Did you mean '0042'? A spreadsheet may have removed the zeros"),
+        ("0O42,", "sku", "no such product", "Did you mean '0042'?"),
+        ("4.2E+01,", "sku", "no such product", "A spreadsheet has made a number of this SKU"),
+        ("mug,", "sku", "2 photos of this product", "Name one of them in the column image: mug.jpg, mug.png"),
+        ("mug,mugg.png", "image", "there is no photo at", "Did you mean 'mug.png'?"),
+        ("x,onw.png", "image", "there is no photo at", "Did you mean 'own.png'?"),
+        ("x,zzz/none.tif", "image", "there is no photo at", "Correct the path"),
+        ("x,http://shop/a.png", "image", "not an address of a photo", ""),
+    ],
+)
+def test_what_is_not_found_is_said_with_a_way_out(
+    find: Find, cells: str, column: str, message: str, suggestion: str
+) -> None:
+    uri, (error,) = find(cells)
+    assert uri is None
+    assert (error.row, error.column) == (2, column)
+    assert message in error.message
+    assert suggestion in str(error.suggestion)
+
+
+def test_a_photo_that_left_the_catalog_is_missed(tmp_path: Path) -> None:
+    (tmp_path / "c.csv").write_text("sku,image\n1,gone.png\n")
+    row = parse_sheet(b"sku,prompt\n1,x\n", str(tmp_path / "s.csv")).rows[0]
+    finder, problems = PhotoFinder(str(tmp_path / "s.csv"), read_catalog(str(tmp_path / "c.csv"))), Problems("s.csv")
+    finder.look_up([row])
+    assert finder.find(row, problems) is None
+    assert [(error.column, error.value) for error in problems.errors] == [("sku", "1")]
+
+
+def test_variables_of_the_catalog_go_with_the_rows_own_image(tmp_path: Path) -> None:
+    for name in ("1.png", "own.png"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "c.csv").write_text("sku,image,colour\n1,1.png,red\n")
+    row = parse_sheet(b"sku,image,prompt\n1,own.png,x\n", str(tmp_path / "s.csv")).rows[0]
+    finder = PhotoFinder(str(tmp_path / "s.csv"), read_catalog(str(tmp_path / "c.csv")))
+    finder.look_up([row])
+    found = finder.find(row, Problems("s.csv"))
+    assert found is not None
+    assert (found[0].uri, found[0].variables) == (str(tmp_path / "own.png"), {"colour": "red"})
+
+
+def test_a_listed_photo_is_not_asked_for_again(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a photo of the listing was looked up")
+
+    monkeypatch.setattr(StoreAccess, "head", refuse)
+    row = parse_sheet(b"sku,prompt\n0042,x\n", "s.csv").rows[0]
+    finder = PhotoFinder("s.csv", catalog)
+    finder.look_up([row])
+    assert finder.find(row, Problems("s.csv")) is not None

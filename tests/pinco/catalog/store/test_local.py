@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from pinco.catalog.store.base import StoreError
+from pinco.catalog.store.local import LocalStore
+
+
+def _race(root: str, name: str, start: object, won: object) -> None:
+    store = LocalStore(root)
+    start.wait()  # type: ignore[attr-defined]
+    for number in range(50):
+        if store.put_if_absent(f"k/{number}", name.encode() * 1000):
+            won.put((number, name))  # type: ignore[attr-defined]
+
+
+def test_one_of_several_processes_wins_each_key(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    start, won = context.Barrier(3), context.Queue()
+    processes = [context.Process(target=_race, args=(str(tmp_path), name, start, won)) for name in "abc"]
+    for process in processes:
+        process.start()
+    winners = [won.get(timeout=60) for _ in range(50)]
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    assert won.empty()
+    assert sorted(number for number, _ in winners) == list(range(50))
+    store = LocalStore(tmp_path)
+    assert all(store.get(f"k/{number}") == name.encode() * 1000 for number, name in winners)
+
+
+def test_readers_see_whole_objects_or_none(tmp_path: Path) -> None:
+    store, whole, stop, halves = LocalStore(tmp_path), b"x" * 200_000, threading.Event(), []
+
+    def look() -> None:
+        while not stop.is_set():
+            halves.extend(info for info in store.list() if info.size != len(whole))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    for number in range(30):
+        store.put_if_absent(f"o/{number}", whole)
+    stop.set()
+    thread.join()
+    assert halves == []
+
+
+def test_nothing_is_left_of_a_lost_race(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    store.put_if_absent("x", b"1")
+    store.put_if_absent("x", b"2")
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["x"]
+
+
+def test_what_a_dead_writer_left_is_invisible_and_swept(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    store.put_if_absent("x", b"1")
+    staged = tmp_path / ".staging" / "dead"
+    staged.write_bytes(b"half")
+    assert [info.key for info in store.list()] == ["x"]
+    assert store.sweep(datetime.now(UTC) - timedelta(hours=1)) == 0
+    assert store.sweep(datetime.now(UTC) + timedelta(hours=1)) == 1
+    assert not staged.exists()
+    assert store.get("x") == b"1"
+
+
+@pytest.mark.parametrize("key", ["", "/etc/passwd", "a//b", "../x", "a/../b", "./a", "a/", ".staging/x"])
+def test_keys_cannot_leave_the_folder(tmp_path: Path, key: str) -> None:
+    with pytest.raises(ValueError, match="not a key"):
+        LocalStore(tmp_path).put_if_absent(key, b"")
+
+
+def test_a_file_system_without_hard_links_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(StoreError, match="no hard links"):
+        LocalStore(tmp_path).put_if_absent("x", b"1")
+    assert list((tmp_path / ".staging").iterdir()) == []
+
+
+def test_a_path_that_is_a_file_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StoreError, match="cannot be written: "):
+        LocalStore(tmp_path / "file").put_if_absent("x", b"1")
+
+
+def test_the_etag_follows_the_content(tmp_path: Path) -> None:
+    path = tmp_path / "photo"
+    path.write_bytes(b"one")
+    before = LocalStore(tmp_path).head("photo")
+    path.write_bytes(b"two")
+    os.utime(path, ns=(1, 1))
+    after = LocalStore(tmp_path).head("photo")
+    assert before is not None and after is not None
+    assert before.etag != after.etag
+
+
+def test_the_public_address_is_a_file_url(tmp_path: Path) -> None:
+    assert LocalStore(tmp_path / "a b").presign("x.png") == (tmp_path / "a b" / "x.png").as_uri()

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pinco.generation import model as module
+from pinco.generation.faults import AcceleratorFault, OutOfMemory
+from pinco.generation.model import KEPT_CANVASES, Model, environment
+from pinco.generation.settings import ModelSettings
+from preprocessing.canvas import Canvas
+
+
+@pytest.fixture
+def canvas() -> Canvas:
+    alpha = np.zeros((64, 64), np.uint8)
+    alpha[16:48, 16:48] = 255
+    image = np.full((64, 64, 3), 128, np.uint8)
+    image[16:48, 16:48] = (200, 30, 60)
+    return Canvas(image, alpha, alpha // 2, alpha // 4)
+
+
+def test_a_canvas_is_encoded_once_while_it_is_among_the_last(model: Model, canvas: Canvas) -> None:
+    first = model.encode(canvas, "first")
+    assert model.encode(canvas, "first") is first
+    for number in range(KEPT_CANVASES):
+        model.encode(canvas, str(number))
+    assert model.encode(canvas, "first") is not first
+
+
+def test_raw_images_have_the_canvas_size_and_follow_the_seed(model: Model, canvas: Canvas) -> None:
+    encoded = model.encode(canvas, "seeds")
+    one, other, again = model.generate(encoded, [("on grass", None, 1), ("on grass", None, 2), ("on grass", None, 1)])
+    assert one.shape == (64, 64, 3) and one.dtype == np.uint8
+    assert not np.array_equal(one, other)
+    np.testing.assert_array_equal(one, again)
+
+
+def test_identity_names_weights_and_settings(model: Model, model_settings: ModelSettings, toy: Path) -> None:
+    identity = model.identity()
+    assert (identity["steps"], identity["dtype"], identity["scheduler"]) == (
+        2,
+        "float32",
+        "FlowMatchEulerDiscreteScheduler",
+    )
+    bare = Model(model_settings.model_copy(update={"adapter": None}), threads=1)
+    assert bare.identity()["adapter_sha256"] is None
+    assert bare.identity()["backbone_sha256"] == identity["backbone_sha256"]
+
+
+def test_without_a_segmenter_nothing_is_scored_and_said_so(
+    model_settings: ModelSettings, toy: Path, canvas: Canvas, tmp_path: Path
+) -> None:
+    alone = tmp_path / "backbone"
+    shutil.copytree(toy / "backbone", alone)
+    (alone / "pinco.json").unlink()
+    settings = model_settings.model_copy(update={"backbone": str(alone), "adapter": None, "true_cfg": 1.0})
+    model = Model(settings, threads=1)
+    encoded = model.encode(canvas, "canvas")
+    scores = model.score(canvas.image, encoded)
+    assert (scores.extension, scores.shrinkage, scores.not_scored) == (None, None, ("extension", "shrinkage"))
+
+
+def test_faults_get_the_names_that_the_driver_knows(
+    model: Model, canvas: Canvas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded = model.encode(canvas, "faults")
+    for raised, named in (
+        (torch.OutOfMemoryError("CUDA out of memory"), OutOfMemory),
+        (RuntimeError("CUDA error: device-side assert triggered"), AcceleratorFault),
+        (KeyError("a bug"), KeyError),
+    ):
+
+        def fail(*_: object, error: Exception = raised) -> None:
+            raise error
+
+        monkeypatch.setattr(model.pipeline, "generate", fail)
+        with pytest.raises(named):
+            model.generate(encoded, [("on grass", None, 1)])
+
+
+def test_the_environment_says_what_bytes_depend_on() -> None:
+    said = json.loads(environment())
+    assert set(said) == {"processor", *module.BYTES_DEPEND_ON}
+    assert said["torch"] == torch.__version__.partition("+")[0]
