@@ -112,8 +112,8 @@ def run_loop(request: CatalogRequest, settings: Settings, store_uri: str) -> lis
     rows: list[Row] = []
     for batches in in_batches([Take.first(job) for job in plan.work], settings.ray.batch_rows):
         for takes in batches:
-            laid = prepare(takes[0].job, spec, cutouts)
-            rows += make_rows(takes, laid, model, spec, store)
+            placed = prepare(takes[0].job, spec, cutouts)
+            rows += make_rows(takes, placed, model, spec, store)
     part = write_part(store, spec.run_id, 1, rows)
     CommitLog(store).commit(run_id=spec.run_id, batch=1, parts=[part], base=plan.base)
     return rows

@@ -50,14 +50,14 @@ def sheet_settings(settings: Settings) -> SheetSettings:
 
 
 def validate(sheet: str, catalog: str, settings: Settings) -> list[SheetProblem]:
-    """Check a sheet without reading a photo. Returns the warnings; raises SheetErrors with everything that is wrong."""
+    """Check a sheet without reading a photo. Returns the warnings; raises SheetError with everything that is wrong."""
     read = read_sheet(sheet, access=settings.access)
     found = read_catalog(catalog, access=settings.access)
     return check_sheet(read, found, sheet_settings(settings), access=settings.access)
 
 
 def plan_catalog(request: CatalogRequest, settings: Settings) -> Plan:
-    """What the request leaves to be made. Raises SheetErrors and StoreError."""
+    """What the request leaves to be made. Raises SheetError and StoreError."""
     return make_plan(
         read_sheet(request.sheet, access=settings.access),
         read_catalog(request.catalog, access=settings.access),

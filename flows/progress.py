@@ -57,7 +57,7 @@ def bar(console: Console) -> Watch:
 
 
 @contextmanager
-def unseen(snapshot: Snapshot, total: int) -> Iterator[None]:
+def no_progress(snapshot: Snapshot, total: int) -> Iterator[None]:
     """Shows nothing."""
     yield
 

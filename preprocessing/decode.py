@@ -16,7 +16,13 @@ import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from preprocessing.arrays import U8
-from preprocessing.errors import EmptyPhoto, NotAPhoto, PhotoTooLarge, TruncatedPhoto, UnsupportedPhoto
+from preprocessing.errors import (
+    EmptyPhotoError,
+    NotAPhotoError,
+    PhotoTooLargeError,
+    TruncatedPhotoError,
+    UnsupportedPhotoError,
+)
 
 FORMATS = {"JPEG": "JPEG", "MPO": "JPEG", "PNG": "PNG", "WEBP": "WebP"}
 """Pillow's name of the format and ours. MPO is a JPEG with more pictures behind the first, as telephones write it."""
@@ -49,13 +55,14 @@ def read_size(data: bytes) -> tuple[int, int]:
 def decode(data: bytes, *, max_pixels: int) -> Photo:
     """Decode a JPEG, PNG or WebP file.
 
-    Raises `EmptyPhoto`, `NotAPhoto`, `TruncatedPhoto`, `UnsupportedPhoto`, and `PhotoTooLarge` before any pixel is
-    decoded if the header says more than `max_pixels`.
+    Raises:
+        EmptyPhotoError, NotAPhotoError, TruncatedPhotoError, UnsupportedPhotoError: The file is not usable.
+        PhotoTooLargeError: The header says more than `max_pixels`; no pixel was decoded.
     """
     with _opened(data) as image:
         width, height = image.size
         if width * height > max_pixels:
-            raise PhotoTooLarge(
+            raise PhotoTooLargeError(
                 f"The photo has {width} x {height} pixels, more than the limit of {max_pixels / 1e6:.0f} million. "
                 "Please upload a smaller version."
             )
@@ -63,7 +70,7 @@ def decode(data: bytes, *, max_pixels: int) -> Photo:
         try:
             image.load()
         except (OSError, SyntaxError, ValueError, struct.error, EOFError) as error:
-            raise TruncatedPhoto(
+            raise TruncatedPhotoError(
                 "The photo file is incomplete or damaged; it may have been cut off while it was uploaded. "
                 "Please upload it again."
             ) from error
@@ -75,26 +82,28 @@ def decode(data: bytes, *, max_pixels: int) -> Photo:
 @contextmanager
 def _opened(data: bytes) -> Iterator[Image.Image]:
     if not data:
-        raise EmptyPhoto("The photo file is empty (0 bytes). Please upload it again.")
+        raise EmptyPhotoError("The photo file is empty (0 bytes). Please upload it again.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the caller's own limit decides
             image = Image.open(io.BytesIO(data))
     except Image.DecompressionBombError as error:
-        raise PhotoTooLarge(
+        raise PhotoTooLargeError(
             "The photo has far too many pixels to be opened. Please upload a smaller version."
         ) from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, struct.error, EOFError) as error:
         if _looks_like_photo(data):
-            raise TruncatedPhoto("The photo file breaks off before its first pixel. Please upload it again.") from error
-        raise NotAPhoto(
+            raise TruncatedPhotoError(
+                "The photo file breaks off before its first pixel. Please upload it again."
+            ) from error
+        raise NotAPhotoError(
             "The file is not a photo: its content is no image. Please upload a JPEG, PNG or WebP."
         ) from error
     with image:
         if image.format not in FORMATS:
-            raise UnsupportedPhoto(f"The photo is a {image.format} file. Please save it as JPEG, PNG or WebP.")
+            raise UnsupportedPhotoError(f"The photo is a {image.format} file. Please save it as JPEG, PNG or WebP.")
         if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
-            raise UnsupportedPhoto("The photo is an animation. Please save the one picture that you want.")
+            raise UnsupportedPhotoError("The photo is an animation. Please save the one picture that you want.")
         yield image
 
 
@@ -139,10 +148,12 @@ def _to_rgb(image: Image.Image) -> tuple[U8, U8 | None, bytes | None]:
     if image.mode == "I;16":  # 16-bit grey; 16-bit RGB comes from Pillow as its high bytes already
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     elif image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK"):
-        raise UnsupportedPhoto(f"The photo has an unusual pixel format ({image.mode}). Please save it as 8-bit RGB.")
+        raise UnsupportedPhotoError(
+            f"The photo has an unusual pixel format ({image.mode}). Please save it as 8-bit RGB."
+        )
     if image.mode == "CMYK":
         if space != "CMYK":
-            raise UnsupportedPhoto(
+            raise UnsupportedPhotoError(
                 "The photo is in CMYK (print colours) without a colour profile, so its colours cannot be known. "
                 "Please save it as RGB, or with its profile."
             )

@@ -9,7 +9,7 @@ import numpy as np
 
 from preprocessing.arrays import U8
 from preprocessing.decode import Photo
-from preprocessing.errors import NoProductFound
+from preprocessing.errors import NoProductFoundError
 from preprocessing.packshot.matte import refine, soften
 from preprocessing.packshot.segment import segment
 
@@ -30,10 +30,10 @@ def find_mask(photo: Photo, *, soft_edge: float = 2.0, side: int = 512) -> Mask:
     side: longer side of the reduced copy on which a packshot is segmented, in pixels.
 
     A low confidence is an answer too (white on white, a product in a room): the mask is the best guess, for a person
-    to judge. Raises `NoProductFound` if there is nothing to guess from.
+    to judge. Raises `NoProductFoundError` if there is nothing to guess from.
     """
     if photo.alpha is not None and photo.alpha.max() < 128:
-        raise NoProductFound("The photo is transparent everywhere. Please upload one that shows the product.")
+        raise NoProductFoundError("The photo is transparent everywhere. Please upload one that shows the product.")
     if photo.alpha is not None and _meaningful(photo.alpha):
         binary = not ((photo.alpha > 0) & (photo.alpha < 255)).any()
         alpha = soften(photo.alpha, soft_edge) if binary else photo.alpha
@@ -46,7 +46,7 @@ def find_mask(photo: Photo, *, soft_edge: float = 2.0, side: int = 512) -> Mask:
     silhouette = segment(small)
     alpha = soften(refine(photo.rgb, silhouette.product, small), soft_edge)
     if not (alpha >= 128).any():
-        raise NoProductFound(
+        raise NoProductFoundError(
             "No product stands out from the backdrop. Please upload a photo with more contrast, or a PNG whose "
             "background is transparent."
         )

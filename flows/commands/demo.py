@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.commands.errors import exit_code, explained
+from flows.commands.errors import cli_errors, exit_code
 
 if TYPE_CHECKING:
     from flows.driver.run import RunSummary
@@ -33,7 +33,7 @@ def demo(
     from pinco.catalog.store.access import open_store
     from pinco.toy.drawing.photos import write_demo_photos
 
-    with explained():
+    with cli_errors():
         settings = load_settings()
         began = time.perf_counter()
         photos = write_demo_photos(out / "photos", products, seed)

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 import typer
 from pydantic import ValidationError
 
-from flows.driver.endings import Interrupted, NoWorkersLeft, TooManyFailures
+from flows.driver.endings import NoWorkersLeftError, RunInterruptedError, TooManyFailuresError
 from pinco.catalog.manifest.readers import UnknownGenerationError
 from pinco.catalog.sheet.channels import ChannelError
-from pinco.catalog.sheet.problems import SheetErrors
+from pinco.catalog.sheet.problems import SheetError
 from pinco.catalog.store.base import StoreError
 
 FAILED = 1
@@ -21,11 +21,11 @@ INTERRUPTED = 130
 
 
 @contextmanager
-def explained() -> Iterator[None]:
+def cli_errors() -> Iterator[None]:
     """Errors that a person can do something about become text and an exit code; everything else stays a traceback."""
     try:
         yield
-    except SheetErrors as errors:
+    except SheetError as errors:
         for problem in errors.warnings:
             typer.echo(f"warning: {problem}", err=True)
         for problem in errors.errors:
@@ -46,6 +46,6 @@ def exit_code(error: Exception | None) -> int:
     """The code for what ended a run early; 0 for a run that came to its end, whatever its rows came to."""
     if error is None:
         return 0
-    if isinstance(error, Interrupted):
+    if isinstance(error, RunInterruptedError):
         return INTERRUPTED
-    return ENDED_EARLY if isinstance(error, TooManyFailures | NoWorkersLeft) else FAILED
+    return ENDED_EARLY if isinstance(error, TooManyFailuresError | NoWorkersLeftError) else FAILED

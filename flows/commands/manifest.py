@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.errors import explained
+from flows.commands.errors import cli_errors
 from flows.commands.options import EndpointOption, StoreArgument
 
 app = typer.Typer(help="Read the manifest, by way of its commits.", no_args_is_help=True)
@@ -36,7 +36,7 @@ def show(
     from pinco.catalog.manifest.readers import read_manifest
     from pinco.catalog.store.access import open_store
 
-    with explained():
+    with cli_errors():
         access = load_settings(s3_endpoint=s3_endpoint).access
         manifest = read_manifest(open_store(store, access), run_id=run, columns=SHOWN)
     table = Table()
@@ -66,7 +66,7 @@ def export(
     from pinco.catalog.manifest.readers import export_manifest
     from pinco.catalog.store.access import open_store
 
-    with explained():
+    with cli_errors():
         access = load_settings(s3_endpoint=s3_endpoint).access
         rows = export_manifest(open_store(store, access), out, run_id=run)
     typer.echo(f"{rows} rows written to {out}")

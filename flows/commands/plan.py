@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from flows.commands.errors import explained
+from flows.commands.errors import cli_errors
 from flows.commands.options import (
     BackboneOption,
     CatalogOption,
@@ -31,7 +31,7 @@ def plan(
     from flows.planning import CatalogRequest, plan_catalog
     from flows.settings import load_settings
 
-    with explained():
+    with cli_errors():
         settings = load_settings(s3_endpoint=s3_endpoint, model__backbone=backbone)
         planned = plan_catalog(CatalogRequest(sheet, catalog, store, tuple(only or ()), limit, redo), settings)
     for warning in planned.warnings:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.errors import FAILED, explained
+from flows.commands.errors import FAILED, cli_errors
 from flows.commands.options import AdapterOption, BackboneOption, EndpointOption, StoreArgument
 
 
@@ -24,16 +24,16 @@ def replay(
     The same bytes on the CPU, with the same lock, processor type and thread count; elsewhere the same product.
     """
     from flows.settings import load_settings
-    from pinco.generation.replay import CannotReplay
+    from pinco.generation.replay import ReplayError
     from pinco.generation.replay import replay as make_again
 
-    with explained():
+    with cli_errors():
         settings = load_settings(s3_endpoint=s3_endpoint, model__backbone=backbone, model__adapter=adapter)
         try:
             again = make_again(
                 store, generation_id, settings.model, access=settings.access, threads=settings.ray.threads
             )
-        except CannotReplay as error:
+        except ReplayError as error:
             typer.echo(str(error), err=True)
             raise typer.Exit(FAILED) from None
         out.parent.mkdir(parents=True, exist_ok=True)

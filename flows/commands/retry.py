@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.errors import exit_code, explained
+from flows.commands.errors import cli_errors, exit_code
 from flows.commands.options import AdapterOption, BackboneOption, EndpointOption, StoreArgument
 
 
@@ -26,7 +26,7 @@ def retry(
     from flows.progress import bar, terminal
     from flows.settings import load_settings
 
-    with explained():
+    with cli_errors():
         settings = load_settings(s3_endpoint=s3_endpoint, model__backbone=backbone, model__adapter=adapter)
         summary = retry_run(store, run, settings, watch=bar(terminal()))
     print_summary(summary)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from flows.commands.errors import exit_code, explained
+from flows.commands.errors import cli_errors, exit_code
 from flows.commands.options import (
     AdapterOption,
     BackboneOption,
@@ -40,7 +40,7 @@ def run(
     from flows.planning import CatalogRequest
     from flows.settings import load_settings
 
-    with explained():
+    with cli_errors():
         settings = load_settings(s3_endpoint=s3_endpoint, model__backbone=backbone, model__adapter=adapter)
         summary = launch(CatalogRequest(sheet, catalog, store, tuple(only or ()), limit, redo), settings)
     print_summary(summary)

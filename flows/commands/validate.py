@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.errors import BAD_SHEET, explained
+from flows.commands.errors import BAD_SHEET, cli_errors
 from flows.commands.options import CatalogOption, EndpointOption, SheetArgument
 
 
@@ -19,13 +19,13 @@ def validate(
     """Check a sheet: every mistake at once, with its row, column and way out. Exit code 2 if there is one."""
     from flows.planning import validate as check
     from flows.settings import load_settings
-    from pinco.catalog.sheet.problems import SheetErrors, problems_json
+    from pinco.catalog.sheet.problems import SheetError, problems_json
 
-    with explained():
+    with cli_errors():
         settings = load_settings(s3_endpoint=s3_endpoint)
         try:
             warnings = check(sheet, catalog, settings)
-        except SheetErrors as errors:
+        except SheetError as errors:
             if not as_json:
                 raise
             typer.echo(problems_json(errors.errors, errors.warnings))

@@ -12,7 +12,7 @@ from flows.settings import RaySettings
 from pinco.catalog.manifest.schema import Row
 from pinco.generation.cutouts import CutoutCache
 from pinco.generation.settings import ModelSettings
-from pinco.generation.steps import Laid, make_rows, prepare
+from pinco.generation.steps import PlacedProduct, make_rows, prepare
 from pinco.generation.take import RunSpec, Take
 
 if TYPE_CHECKING:
@@ -29,10 +29,10 @@ class Preprocessor:
         self._spec = spec
         self._cutouts = CutoutCache(spec.open_store(), spec.recipe)
 
-    def prepare(self, takes: Sequence[Take]) -> tuple[str, Laid]:
+    def prepare(self, takes: Sequence[Take]) -> tuple[str, PlacedProduct]:
         """The canvas that these takes share, as Ray's two return values: a small one for the driver, and the pixels.
 
-        Raises PhotoError, PhotoChanged or StoreError, which end the takes' rows as failed.
+        Raises PhotoError, PhotoChangedError or StoreError, which end the takes' rows as failed.
         """
         return "prepared", prepare(takes[0].job, self._spec, self._cutouts)
 
@@ -51,14 +51,14 @@ class Generator:
 
         self._model = Model(self._settings, threads=self._threads)
 
-    def generate(self, takes: Sequence[Take], laid: Laid, attempts: int) -> list[Row]:
+    def generate(self, takes: Sequence[Take], placed: PlacedProduct, attempts: int) -> list[Row]:
         """One row per take, in order; every image that a row names is durably written.
 
-        Raises OutOfMemory and AcceleratorFault, about which the driver decides.
+        Raises DeviceMemoryError and AcceleratorFaultError, about which the driver decides.
         """
         if self._model is None:
             raise RuntimeError("load() comes first")
-        return make_rows(takes, laid, self._model, self._spec, self._store, attempts=attempts)
+        return make_rows(takes, placed, self._model, self._spec, self._store, attempts=attempts)
 
 
 def remote_preprocessor(spec: RunSpec, settings: RaySettings, kind: type[Preprocessor] = Preprocessor) -> Any:

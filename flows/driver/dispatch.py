@@ -19,9 +19,9 @@ from typing import Any, Generic, Literal, TypeVar
 import ray
 from ray.exceptions import ObjectLostError, RayError, RayTaskError
 
-from flows.driver.endings import NoWorkersLeft
+from flows.driver.endings import NoWorkersLeftError
 from flows.driver.schedule import Batch, Schedule
-from pinco.generation.faults import AcceleratorFault, OutOfMemory
+from pinco.generation.faults import AcceleratorFaultError, DeviceMemoryError
 
 log = logging.getLogger(__name__)
 
@@ -85,8 +85,8 @@ class Dispatch(Generic[Job, Result]):
     into its result; ``deliver`` takes finished results, in the driver; ``tick`` is called at least every
     ``poll_seconds``; ``stopping`` is asked between steps and ends the loop early, leaving unfinished rows unresolved.
 
-    Raises ``NoWorkersLeft`` when no inference actor can be started, and whatever ``deliver``, ``tick`` and the actors'
-    ``load`` raise.
+    Raises ``NoWorkersLeftError`` when no inference actor can be started, and whatever ``deliver``, ``tick`` and
+    the actors' ``load`` raise.
     """
 
     def __init__(
@@ -193,7 +193,7 @@ class Dispatch(Generic[Job, Result]):
             ray.get(seat.loading)
         except RayTaskError as error:
             cause = _cause(error)
-            if not isinstance(cause, AcceleratorFault):
+            if not isinstance(cause, AcceleratorFaultError):
                 raise cause from error
             self._replace_generator(lane, seat, cause)
         except RayError as error:
@@ -212,12 +212,12 @@ class Dispatch(Generic[Job, Result]):
                 self._fail(lane, call.batch, error)
         except RayTaskError as error:
             cause = _cause(error)
-            if isinstance(cause, AcceleratorFault):
+            if isinstance(cause, AcceleratorFaultError):
                 self._replace_generator(lane, seat, cause)
                 return
             seat.pop()
             rows = len(call.batch.rows)
-            smaller = (rows + 1) // 2 if isinstance(cause, OutOfMemory) else 1
+            smaller = (rows + 1) // 2 if isinstance(cause, DeviceMemoryError) else 1
             if not self._schedule.ask_again(lane, call.batch, smaller):
                 self._fail(lane, call.batch, cause)
         except RayError as error:
@@ -239,14 +239,16 @@ class Dispatch(Generic[Job, Result]):
         else:
             self._generators[lane] = None
             if not self._schedule.close_lane(lane):
-                raise NoWorkersLeft(f"no inference actor could be started; the last one said: {_first_line(error)}")
+                raise NoWorkersLeftError(
+                    f"no inference actor could be started; the last one said: {_first_line(error)}"
+                )
         if quarantined is not None:
             self._end_rows(quarantined, "quarantined", error)
 
     def _end_hung(self) -> None:
         """An actor that has not answered for too long is as good as dead, whether it computes, prepares or loads."""
         oldest = time.monotonic() - self._limits.hang_seconds
-        silence = AcceleratorFault(f"no answer for {self._limits.hang_seconds:.0f} s")
+        silence = AcceleratorFaultError(f"no answer for {self._limits.hang_seconds:.0f} s")
         for number, preparer in enumerate(self._preparers):
             if preparer.calls and preparer.head_since < oldest:
                 self._replace_preparer(number, preparer, silence)

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from pinco.errors import PincoError
 
-class NoWorkersLeft(RuntimeError):
+
+class NoWorkersLeftError(PincoError):
     """No inference actor can be started any more; what was finished is committed, the rest is left for the next run."""
 
+    code = "no_workers_left"
 
-class TooManyFailures(RuntimeError):
+
+class TooManyFailuresError(PincoError):
     """The share of failed rows passed the limit of the settings; what was finished is committed."""
 
+    code = "too_many_failures"
 
-class Interrupted(Exception):
+
+class RunInterruptedError(PincoError):
     """The user or the scheduler asked the run to stop; what was finished is committed."""
+
+    code = "run_interrupted"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flows.driver.endings import Interrupted
+from flows.driver.endings import RunInterruptedError
 from flows.driver.interrupts import StopRequest
 from flows.driver.ray_session import RaySession
 from flows.driver.recorder import Recorder
@@ -102,7 +102,7 @@ def _dispatch(
         ),
     ).run()
     if schedule.unresolved:
-        raise Interrupted(f"stopped with {schedule.unresolved} images left to make; the next run makes them")
+        raise RunInterruptedError(f"stopped with {schedule.unresolved} images left to make; the next run makes them")
 
 
 def _gpus_each(settings: Settings) -> float:

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from flows.driver.endings import TooManyFailures
+from flows.driver.endings import TooManyFailuresError
 from flows.settings import CommitSettings, FailureSettings
 from pinco.catalog.manifest.commits import Commit, CommitLog
 from pinco.catalog.manifest.parts import Part, write_part
@@ -52,7 +52,7 @@ class Recorder:
             self.commit()
 
     def tick(self) -> None:
-        """Write and commit when it is time. Raises TooManyFailures, after a commit, when the run is past its limit."""
+        """Write and commit when it is time. Raises TooManyFailuresError, after a commit, past the limit."""
         if self._clock() >= self._part_due:
             self._write_part()
         if self._clock() >= self._due:
@@ -61,7 +61,7 @@ class Recorder:
         finished, failed = counts.total(), counts["failed"] + counts["quarantined"]
         if finished >= self._failures.rows and failed > self._failures.share * finished:
             self.commit()
-            raise TooManyFailures(
+            raise TooManyFailuresError(
                 f"{failed} of {finished} rows failed, more than the limit of {self._failures.share:.0%} "
                 "(failures.share in the settings); what was finished is in the manifest, with the reasons"
             )

@@ -12,12 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from flows.driver.endings import Interrupted
+from flows.driver.endings import RunInterruptedError
 from flows.driver.making import Made, make_images
 from flows.driver.ray_session import RaySession
 from flows.driver.reporting import write_report
 from flows.planning import CatalogRequest, adopt, new_run_id, plan_catalog, run_spec
-from flows.progress import Watch, unseen
+from flows.progress import Watch, no_progress
 from flows.settings import Settings
 from pinco.catalog.ids.job import Job
 from pinco.catalog.plan.planner import Plan, plan_retry
@@ -60,7 +60,7 @@ class RunSummary:
         return self.statuses.total()
 
 
-def plainly(name: str, work: Callable[[], T], /) -> T:
+def run_directly(name: str, work: Callable[[], T], /) -> T:
     """A stage without an orchestrator."""
     return work()
 
@@ -69,13 +69,13 @@ def run_catalog(
     request: CatalogRequest,
     settings: Settings,
     *,
-    stage: Stage = plainly,
-    watch: Watch = unseen,
+    stage: Stage = run_directly,
+    watch: Watch = no_progress,
     generator: type[Generator] | None = None,
 ) -> RunSummary:
     """Make what the request asks for and the store does not have.
 
-    Raises SheetErrors and StoreError before anything is made; what ends a run later is in the summary, because what was
+    Raises SheetError and StoreError before anything is made; what ends a run later is in the summary, because what was
     finished until then is committed. ``generator`` takes another class of inference actors.
     """
     run_id = new_run_id()
@@ -92,8 +92,8 @@ def retry_run(
     run_id: str,
     settings: Settings,
     *,
-    stage: Stage = plainly,
-    watch: Watch = unseen,
+    stage: Stage = run_directly,
+    watch: Watch = no_progress,
     generator: type[Generator] | None = None,
 ) -> RunSummary:
     """Ask again, as a new run, for the images of a run that failed or are quarantined; each gets another seed."""
@@ -131,7 +131,7 @@ def _carry_out(
         made, report = Made(Counter()), None
         if takes:
             made = timed("make", lambda: make_images(takes, spec, plan.base, settings, session, watch, generator))
-        if made.statuses and not isinstance(made.error, Interrupted):
+        if made.statuses and not isinstance(made.error, RunInterruptedError):
             report = timed("report", lambda: write_report(spec))
     finally:
         began = time.perf_counter()

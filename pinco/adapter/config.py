@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Self, get_args
 
+from pinco.errors import PincoError
+
 GateKind = Literal["head", "layer"]
 Semantic = Literal["vae", "none"]
 Shape = Literal["conv", "vae", "none"]
@@ -118,8 +120,10 @@ class PincoConfig:
             raise ValueError(f"the shape branch halves its input per layer; {stride} pixels per token is no power of 2")
 
 
-class BackboneMismatchError(ValueError):
+class BackboneMismatchError(PincoError, ValueError):
     """An adapter was put on a backbone that it was not made for. The message names both configurations."""
+
+    code = "backbone_mismatch"
 
     def __init__(self, adapter: BackboneDims, backbone: BackboneDims) -> None:
         made_for, found = asdict(adapter), asdict(backbone)

@@ -1,12 +1,20 @@
 """Faults of the machine that makes images, told apart from faults of an image."""
 
+from __future__ import annotations
 
-class AcceleratorFault(RuntimeError):
+from pinco.errors import PincoError
+
+
+class AcceleratorFaultError(PincoError, RuntimeError):
     """The device or its driver failed; the actor's context cannot be trusted any more. Not a row's fault at first."""
 
+    code = "accelerator_fault"
 
-class OutOfMemory(RuntimeError):
+
+class DeviceMemoryError(PincoError, RuntimeError):
     """The batch did not fit into memory; a smaller one may."""
+
+    code = "out_of_memory"
 
 
 def is_out_of_memory(error: BaseException) -> bool:

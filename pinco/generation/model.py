@@ -16,7 +16,7 @@ import cv2
 import torch
 
 from pinco.catalog.quality import extension, shrinkage
-from pinco.generation.faults import AcceleratorFault, OutOfMemory, is_accelerator_fault, is_out_of_memory
+from pinco.generation.faults import AcceleratorFaultError, DeviceMemoryError, is_accelerator_fault, is_out_of_memory
 from pinco.generation.fingerprint import folder_sha256
 from pinco.generation.settings import ModelSettings
 from pinco.generation.weights import find_weights, fingerprint_cache
@@ -55,7 +55,7 @@ class Model:
         """Load from disk.
 
         Raises FileNotFoundError, OSError or ValueError with a sentence that says which weights are wrong, and
-        AcceleratorFault where the device itself does not answer.
+        AcceleratorFaultError where the device itself does not answer.
         """
         torch.set_num_threads(threads)
         cv2.setNumThreads(threads)
@@ -89,7 +89,10 @@ class Model:
         return self._encoded[key]
 
     def generate(self, encoded: EncodedProduct, asked: Sequence[tuple[str, str | None, int]]) -> list[U8]:
-        """The raw images of (prompt, negative, seed) on one canvas. Raises OutOfMemory and AcceleratorFault."""
+        """The raw images of (prompt, negative, seed) on one canvas.
+
+        Raises DeviceMemoryError and AcceleratorFaultError.
+        """
         settings = self._settings
         requests = [
             self.pipeline.defaults.request(
@@ -178,7 +181,7 @@ def _faults_named() -> Iterator[None]:
         if is_out_of_memory(error):
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-            raise OutOfMemory(str(error)) from None
+            raise DeviceMemoryError(str(error)) from None
         if is_accelerator_fault(error):
-            raise AcceleratorFault(str(error)) from None
+            raise AcceleratorFaultError(str(error)) from None
         raise

@@ -17,6 +17,7 @@ from pinco.catalog.manifest.readers import find_generation
 from pinco.catalog.manifest.schema import Row
 from pinco.catalog.sheet.channels import Channel
 from pinco.catalog.store.access import DEFAULT_ACCESS, StoreAccess
+from pinco.errors import PincoError
 from pinco.generation.cutouts import CutoutCache
 from pinco.generation.settings import ModelSettings
 from pinco.generation.steps import encode, finish_image, generate, identity_of, prepare
@@ -27,8 +28,10 @@ if TYPE_CHECKING:
     from pinco.generation.model import Model
 
 
-class CannotReplay(ValueError):
+class ReplayError(PincoError, ValueError):
     """Something that decides the image is not what it was."""
+
+    code = "cannot_replay"
 
 
 @dataclass(frozen=True)
@@ -53,12 +56,13 @@ def replay(
 ) -> Replayed:
     """Make an image again and compare it with the stored one. The id's first digits are enough.
 
-    Raises UnknownGenerationError, StoreError, PhotoChanged, and CannotReplay naming what differs (weights, a recipe).
+    Raises UnknownGenerationError, StoreError, PhotoChangedError, and ReplayError naming what differs (weights, a
+    recipe).
     """
     store = access.open(store_uri)
     row = find_generation(store, generation_id)
     if row.recipe is None or row.image_uri is None:
-        raise CannotReplay(f"{row.generation_id} has no image: its row is {row.status}")
+        raise ReplayError(f"{row.generation_id} has no image: its row is {row.status}")
     from pinco.generation.model import Model  # torch takes seconds; a wrong id is said before
 
     recipe = Recipe.from_json(row.recipe)
@@ -67,10 +71,10 @@ def replay(
     model = Model(_model_settings(row, asked, settings), threads=row.threads or threads)
     _check(asked, identity_of(take, model, spec), model)
 
-    laid = prepare(take.job, spec, CutoutCache(None, spec.recipe))
-    encoded = encode(model, laid, take.job)
+    placed = prepare(take.job, spec, CutoutCache(None, spec.recipe))
+    encoded = encode(model, placed, take.job)
     (raw,) = generate(model, encoded, [take])
-    finished = finish_image(raw, laid, encoded, model, asked, spec)
+    finished = finish_image(raw, placed, encoded, model, asked, spec)
     stored = store.get(key_of_image(row.image_uri))
     return Replayed(
         row=row,
@@ -117,7 +121,7 @@ def _check(then: GenerationIdentity, now: GenerationIdentity, model: Model) -> N
         if getattr(then, field.name) != getattr(now, field.name)
     ]
     if differing:
-        raise CannotReplay(
+        raise ReplayError(
             "this image cannot be made again with what is here:\n  "
             + "\n  ".join(differing)
             + "\nName the weights that made it with --backbone and --adapter, or use the Pinco version that made it."
@@ -127,7 +131,7 @@ def _check(then: GenerationIdentity, now: GenerationIdentity, model: Model) -> N
 def _psnr(one: U8, other: U8) -> float:
     """Peak signal-to-noise ratio in dB of two 8 bit pictures of one size; infinite where they are equal."""
     if one.shape != other.shape:
-        raise CannotReplay(
+        raise ReplayError(
             f"the stored picture is {other.shape[1]} x {other.shape[0]}, this one {one.shape[1]} x {one.shape[0]}"
         )
     error = float(np.mean((one.astype(np.float64) - other.astype(np.float64)) ** 2))

@@ -1,6 +1,6 @@
 """One row's way, from its photo to its line in the manifest: seven functions, in the order in which they happen.
 
-    read_photo -> cut_out -> lay_out            on a preprocessing actor, once per canvas
+    read_photo -> cut_out -> place_product            on a preprocessing actor, once per canvas
     encode -> generate                          on an inference actor, once per canvas and once per batch
     finish_image -> write_row                   on the inference actor, once per image
 
@@ -29,6 +29,7 @@ from pinco.catalog.ids.job import Job
 from pinco.catalog.manifest.schema import Row
 from pinco.catalog.quality import core_identical, decide
 from pinco.catalog.store.base import Store
+from pinco.errors import PincoError
 from pinco.generation.cutouts import CutoutCache
 from pinco.generation.take import RunSpec, Take, canvas_key, failed_row
 from preprocessing.arrays import U8
@@ -41,14 +42,14 @@ if TYPE_CHECKING:  # preprocessing actors do the first three steps without torch
     from pinco.generation.model import EncodedProduct, Model, Scores
 
 
-class PhotoChanged(ValueError):
+class PhotoChangedError(PincoError, ValueError):
     """The photo is not the one that was planned with."""
 
     code = "photo_changed"
 
 
 @dataclass(frozen=True)
-class Laid:
+class PlacedProduct:
     """The product where the sheet wants it.
 
     canvas: at working size, for the backbone. layer: at delivery size, in the colours of ``icc``, for the paste.
@@ -82,7 +83,7 @@ def read_photo(job: Job, spec: RunSpec) -> bytes:
     """The photo's bytes, and certainly those that the job was planned with."""
     photo = spec.access.read(job.source_uri)
     if hashlib.sha256(photo).hexdigest() != job.source_sha256:
-        raise PhotoChanged("The photo was changed after this image was planned. Run the sheet again to use it.")
+        raise PhotoChangedError("The photo was changed after this image was planned. Run the sheet again to use it.")
     return photo
 
 
@@ -91,7 +92,7 @@ def cut_out(photo: bytes, job: Job, cutouts: CutoutCache) -> Cutout:
     return cutouts.get_or_make(photo, job.source_sha256)
 
 
-def lay_out(cutout: Cutout, photo: bytes, job: Job, spec: RunSpec) -> Laid:
+def place_product(cutout: Cutout, photo: bytes, job: Job, spec: RunSpec) -> PlacedProduct:
     """The product on its canvas and, resampled once from its source, on the delivered picture."""
     box = place(cutout, job.placement, job.delivery_size)
     canvas = compose(cutout, job.placement, job.working_size, job.delivery_size)
@@ -100,13 +101,13 @@ def lay_out(cutout: Cutout, photo: bytes, job: Job, spec: RunSpec) -> Laid:
     layer, expected = (resample(pixels, box, job.delivery_size) for pixels in (cutout, witness))
     faithful = core_identical(layer.rgb, expected)
     if spec.channels[job.channel].profile == "srgb":
-        return Laid(canvas, layer_to_srgb(layer, cutout.icc), None, faithful, cutout.method, cutout.confidence)
-    return Laid(canvas, layer, cutout.icc, faithful, cutout.method, cutout.confidence)
+        return PlacedProduct(canvas, layer_to_srgb(layer, cutout.icc), None, faithful, cutout.method, cutout.confidence)
+    return PlacedProduct(canvas, layer, cutout.icc, faithful, cutout.method, cutout.confidence)
 
 
-def encode(model: Model, laid: Laid, job: Job) -> EncodedProduct:
+def encode(model: Model, placed: PlacedProduct, job: Job) -> EncodedProduct:
     """What the backbone knows of the product: latents, subject tokens, keys and values; kept for the next batches."""
-    return model.encode(laid.canvas, canvas_key(job))
+    return model.encode(placed.canvas, canvas_key(job))
 
 
 def generate(model: Model, encoded: EncodedProduct, takes: Sequence[Take]) -> list[U8]:
@@ -115,21 +116,21 @@ def generate(model: Model, encoded: EncodedProduct, takes: Sequence[Take]) -> li
 
 
 def finish_image(
-    raw: U8, laid: Laid, encoded: EncodedProduct, model: Model, identity: GenerationIdentity, spec: RunSpec
+    raw: U8, placed: PlacedProduct, encoded: EncodedProduct, model: Model, identity: GenerationIdentity, spec: RunSpec
 ) -> Finished:
     """Measure the raw image, bring it to delivery size, put the product back, pack the file and look into it."""
     began = time.perf_counter()
     scores = model.score(raw, encoded)
-    pixels = finish(raw, laid.layer, icc=laid.icc, shadow=spec.shadow)
+    pixels = finish(raw, placed.layer, icc=placed.icc, shadow=spec.shadow)
     provenance = Provenance(identity.generation_id())
-    file = encode_image(pixels, identity.format, quality=identity.quality, icc=laid.icc, provenance=provenance)
+    file = encode_image(pixels, identity.format, quality=identity.quality, icc=placed.icc, provenance=provenance)
     delivered = np.asarray(Image.open(io.BytesIO(file)).convert("RGB")) if identity.format == "png" else pixels
-    intact = laid.faithful and core_identical(delivered, laid.layer)
+    intact = placed.faithful and core_identical(delivered, placed.layer)
     return Finished(identity, pixels, file, intact, scores, time.perf_counter() - began)
 
 
 def write_row(
-    finished: Finished, take: Take, laid: Laid, model: Model, spec: RunSpec, store: Store, *, attempts: int
+    finished: Finished, take: Take, placed: PlacedProduct, model: Model, spec: RunSpec, store: Store, *, attempts: int
 ) -> Row:
     """Put the file into the store, durably, and say in one row all there is to say about it."""
     identity, scores = finished.identity, finished.scores
@@ -137,7 +138,7 @@ def write_row(
     uri, sha256 = put_image(store, generation_id, finished.file, identity.format)
     decision = decide(
         identical=finished.core_identical,
-        confidence=laid.mask_confidence,
+        confidence=placed.mask_confidence,
         extension=scores.extension,
         shrinkage=scores.shrinkage,
         rules=spec.rules,
@@ -161,8 +162,8 @@ def write_row(
         extension=scores.extension,
         shrinkage=scores.shrinkage,
         not_scored=scores.not_scored,
-        mask_method=laid.mask_method,
-        mask_confidence=laid.mask_confidence,
+        mask_method=placed.mask_method,
+        mask_confidence=placed.mask_confidence,
         recipe=Recipe(take.job.ask, identity).to_json(),
         seconds=round(finished.seconds, 3),
         **model.description(),
@@ -172,27 +173,27 @@ def write_row(
 # -- strung together ---------------------------------------------------------------------------------------------------
 
 
-def prepare(job: Job, spec: RunSpec, cutouts: CutoutCache) -> Laid:
+def prepare(job: Job, spec: RunSpec, cutouts: CutoutCache) -> PlacedProduct:
     """The first three steps, for all takes that share this job's canvas."""
     photo = read_photo(job, spec)
     cutout = cut_out(photo, job, cutouts)
-    return lay_out(cutout, photo, job, spec)
+    return place_product(cutout, photo, job, spec)
 
 
 def make_rows(
-    takes: Sequence[Take], laid: Laid, model: Model, spec: RunSpec, store: Store, *, attempts: int = 1
+    takes: Sequence[Take], placed: PlacedProduct, model: Model, spec: RunSpec, store: Store, *, attempts: int = 1
 ) -> list[Row]:
     """The other four steps for takes of one canvas. What fails in a single image's finish fails that row alone."""
     began = time.perf_counter()
-    encoded = encode(model, laid, takes[0].job)
+    encoded = encode(model, placed, takes[0].job)
     raws = generate(model, encoded, takes)
     share = (time.perf_counter() - began) / len(takes)
     rows = []
     for take, raw in zip(takes, raws, strict=True):
         try:
-            finished = finish_image(raw, laid, encoded, model, identity_of(take, model, spec), spec)
+            finished = finish_image(raw, placed, encoded, model, identity_of(take, model, spec), spec)
             finished = replace(finished, seconds=finished.seconds + share)
-            rows.append(write_row(finished, take, laid, model, spec, store, attempts=attempts))
+            rows.append(write_row(finished, take, placed, model, spec, store, attempts=attempts))
         except Exception as error:
             rows.append(failed_row(take.job, spec.run_id, error, attempts=attempts))
     return rows

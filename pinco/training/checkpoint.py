@@ -12,12 +12,16 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from pinco.errors import PincoError
+
 _NAME = re.compile(r"^step-(\d{8})$")
 _STATE = "state.json"
 
 
-class CheckpointMismatch(ValueError):
+class CheckpointMismatchError(PincoError, ValueError):
     """A checkpoint belongs to another run: its settings or its tensors differ from what is to be resumed."""
+
+    code = "checkpoint_mismatch"
 
 
 def save_checkpoint(
@@ -89,7 +93,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch
     """Undo `optimizer_tensors`; the groups (learning rates) stay as the optimiser has them now.
 
     Raises:
-        CheckpointMismatch: the tensors are of other parameters.
+        CheckpointMismatchError: the tensors are of other parameters.
     """
     whole = optimizer.state_dict()
     count = sum(len(group["params"]) for group in whole["param_groups"])
@@ -98,7 +102,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch
         index, entry = name.split("/")
         state.setdefault(int(index), {})[entry] = tensor
     if state and max(state) >= count:
-        raise CheckpointMismatch(
+        raise CheckpointMismatchError(
             f"the checkpoint's optimiser knows {max(state) + 1} parameters, this model has {count}"
         )
     optimizer.load_state_dict({"state": state, "param_groups": whole["param_groups"]})

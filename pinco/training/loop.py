@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 
 from pinco.training.checkpoint import (
-    CheckpointMismatch,
+    CheckpointMismatchError,
     load_latest,
     optimizer_tensors,
     restore_optimizer,
@@ -92,7 +92,7 @@ def train(task: Task, config: TrainingConfig, folder: Path, *, stop_after: int |
         stop_after: leave (with a checkpoint) after this step; for sessions of limited time.
 
     Raises:
-        CheckpointMismatch: the checkpoint there was made with other settings or another number of ranks.
+        CheckpointMismatchError: the checkpoint there was made with other settings or another number of ranks.
         ValueError: the batch cannot be shared evenly among the ranks.
         FloatingPointError: the loss is no longer finite; the newest checkpoint is from before.
     """
@@ -182,11 +182,11 @@ def _resume(
         then["ranks"] = now["ranks"]
     if now != then:
         differing = ", ".join(k for k, v in now.items() if then.get(k) != v)
-        raise CheckpointMismatch(
+        raise CheckpointMismatchError(
             f"{folder} holds a run with another {differing}; resume with the same settings or use a new folder"
         )
     if set(tensors["weights"]) != set(named):
-        raise CheckpointMismatch(f"{folder} holds a run of another model; use a new folder")
+        raise CheckpointMismatchError(f"{folder} holds a run of another model; use a new folder")
     with torch.no_grad():
         for name, p in named.items():
             p.copy_(tensors["weights"][name])

@@ -121,13 +121,13 @@ def test_replay_in_another_process_gives_the_same_bytes_without_ray_or_prefect(
 
 
 def test_replay_refuses_other_weights(first: tuple[Any, str, RunSummary], tmp_path: Path) -> None:
-    from pinco.generation.replay import CannotReplay, replay
+    from pinco.generation.replay import ReplayError, replay
     from pinco.toy.model.untrained import make_untrained
 
     shop, _, _ = first
     other = make_untrained(tmp_path / "other", seed=1)
     model = shop.settings.model.model_copy(update={"adapter": str(other / "adapter")})
-    with pytest.raises(CannotReplay, match="adapter_sha256"):
+    with pytest.raises(ReplayError, match="adapter_sha256"):
         replay(shop.store, shop.rows()[0].generation_id, shop.settings.model_copy(update={"model": model}))
 
 

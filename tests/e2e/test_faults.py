@@ -18,7 +18,7 @@ from flows.driver.actors import Generator
 from flows.driver.run import retry_run
 from flows.settings import FailureSettings, RaySettings
 from pinco.catalog.manifest.schema import Row
-from pinco.generation.steps import Laid
+from pinco.generation.steps import PlacedProduct
 from pinco.generation.take import Take
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_running")]
@@ -29,13 +29,13 @@ ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers canno
 class SlowGenerator(Generator):
     """Says who it is and gives the test a moment to end it, before its second batch."""
 
-    def generate(self, takes: Sequence[Take], laid: Laid, attempts: int) -> list[Row]:
+    def generate(self, takes: Sequence[Take], placed: PlacedProduct, attempts: int) -> list[Row]:
         pids = Path(self._spec.store_uri).parent / "pids"
         if any(True for _ in self._store.list("images/")):
             with pids.open("a") as file:
                 file.write(f"{os.getpid()}\n")
             time.sleep(1.5)
-        return super().generate(takes, laid, attempts)
+        return super().generate(takes, placed, attempts)
 
 
 class PoisonedGenerator(Generator):
@@ -44,12 +44,12 @@ class PoisonedGenerator(Generator):
     def load(self) -> None:
         return
 
-    def generate(self, takes: Sequence[Take], laid: Laid, attempts: int) -> list[Row]:
+    def generate(self, takes: Sequence[Take], placed: PlacedProduct, attempts: int) -> list[Row]:
         if any("poison" in take.job.prompt for take in takes):
             os.kill(os.getpid(), signal.SIGKILL)
         if self._model is None:
             super().load()
-        return super().generate(takes, laid, attempts)
+        return super().generate(takes, placed, attempts)
 
 
 def test_an_actor_ended_by_kill_9_costs_no_image(shop: Any) -> None:
@@ -110,5 +110,5 @@ def test_too_many_failures_end_the_run_with_what_was_finished_committed(shop: An
     shop = shop.with_settings(failures=FailureSettings(share=0.5, rows=4))
     sheet = shop.sheet([{"sku": f"broken{number}", "prompt": "on grass"} for number in range(6)])
     summary = shop.run(sheet, generator=PoisonedGenerator)
-    assert type(summary.error).__name__ == "TooManyFailures"
+    assert type(summary.error).__name__ == "TooManyFailuresError"
     assert len(shop.rows()) >= 4

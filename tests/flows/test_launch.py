@@ -19,7 +19,7 @@ def ways(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which way a run goes, without running it."""
     import flows.prefect.catalog
 
-    monkeypatch.setattr(module, "run_catalog", lambda *_, **__: "plainly")
+    monkeypatch.setattr(module, "run_catalog", lambda *_, **__: "run_directly")
     monkeypatch.setattr(flows.prefect.catalog, "run_in_prefect", lambda *_: "in Prefect")
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
 
@@ -28,10 +28,10 @@ def ways(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("mode", "server", "way"),
     [
-        ("auto", None, "plainly"),
+        ("auto", None, "run_directly"),
         ("auto", "http://127.0.0.1:4200/api", "in Prefect"),
         ("temporary", None, "in Prefect"),
-        ("off", "http://127.0.0.1:4200/api", "plainly"),
+        ("off", "http://127.0.0.1:4200/api", "run_directly"),
     ],
 )
 def test_prefect_is_used_where_it_is_asked_for(

@@ -8,7 +8,7 @@ from flows.planning import CatalogRequest, adopt, new_run_id, plan_catalog, run_
 from flows.settings import FinishSettings, Settings, SheetDefaults
 from pinco.catalog.manifest.parts import write_part
 from pinco.catalog.manifest.schema import Row
-from pinco.catalog.sheet.problems import SheetErrors
+from pinco.catalog.sheet.problems import SheetError
 from pinco.catalog.store.access import open_store
 from pinco.generation.settings import ModelSettings
 
@@ -42,7 +42,7 @@ def test_limit_and_only(settings: Settings, request_of: CatalogRequest) -> None:
     limited = CatalogRequest(request_of.sheet, request_of.catalog, request_of.store, limit=1)
     assert len(plan_catalog(limited, settings).work) == 1
     nobody = CatalogRequest(request_of.sheet, request_of.catalog, request_of.store, only=("balll",))
-    with pytest.raises(SheetErrors, match="Did you mean 'ball'"):
+    with pytest.raises(SheetError, match="Did you mean 'ball'"):
         plan_catalog(nobody, settings)
 
 
@@ -50,7 +50,7 @@ def test_validation_needs_no_store(settings: Settings, request_of: CatalogReques
     assert validate(request_of.sheet, request_of.catalog, settings) == []
     assert not (tmp_path / "store").exists()
     Path(request_of.sheet).write_text("sku,prompt,scale\nball,on grass,7\n")
-    with pytest.raises(SheetErrors, match="row 2, column scale"):
+    with pytest.raises(SheetError, match="row 2, column scale"):
         validate(request_of.sheet, request_of.catalog, settings)
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 
 from rich.console import Console
 
-from flows.progress import bar, describe, every, terminal, unseen
+from flows.progress import bar, describe, every, no_progress, terminal
 
 
 def test_statuses_in_words() -> None:
@@ -27,7 +27,7 @@ def test_progress_goes_to_the_error_stream() -> None:
 
 
 def test_unseen_shows_nothing_and_asks_nothing() -> None:
-    with unseen(lambda: Counter(1 / 0), 4):  # type: ignore[arg-type]
+    with no_progress(lambda: Counter(1 / 0), 4):  # type: ignore[arg-type]
         pass
 
 

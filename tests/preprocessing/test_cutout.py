@@ -14,7 +14,7 @@ from skimage import data as photographs
 
 from preprocessing.cutout import Cutout, CutoutRecipe, cutout_from_bytes, cutout_to_bytes, make_cutout
 from preprocessing.depth import SilhouetteRelief
-from preprocessing.errors import PhotoTooLarge, TruncatedPhoto
+from preprocessing.errors import PhotoTooLargeError, TruncatedPhotoError
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 COFFEE: np.ndarray = photographs.coffee()
@@ -73,9 +73,9 @@ def test_making_it_again_gives_the_same_bytes(pair: Any) -> None:
 
 def test_errors_of_the_photo_come_through() -> None:
     data = coffee_png()
-    with pytest.raises(TruncatedPhoto):
+    with pytest.raises(TruncatedPhotoError):
         make_cutout(data[:5000])
-    with pytest.raises(PhotoTooLarge):
+    with pytest.raises(PhotoTooLargeError):
         make_cutout(data, CutoutRecipe(max_pixels=1000))
 
 

@@ -13,12 +13,12 @@ from skimage import data as photographs
 
 from preprocessing.decode import decode, read_size
 from preprocessing.errors import (
-    EmptyPhoto,
-    NotAPhoto,
+    EmptyPhotoError,
+    NotAPhotoError,
     PhotoError,
-    PhotoTooLarge,
-    TruncatedPhoto,
-    UnsupportedPhoto,
+    PhotoTooLargeError,
+    TruncatedPhotoError,
+    UnsupportedPhotoError,
 )
 
 CAP = 1_000_000
@@ -74,7 +74,7 @@ def test_jpeg_with_rotation_is_upright_and_its_size_known_from_the_header() -> N
 def test_size_is_read_without_the_pixels() -> None:
     data = encoded(COFFEE, "JPEG")
     assert read_size(data[:2000]) == (600, 400)
-    with pytest.raises(TruncatedPhoto):
+    with pytest.raises(TruncatedPhotoError):
         decode(data[:2000], max_pixels=CAP)
 
 
@@ -101,32 +101,32 @@ def test_a_broken_profile_is_dropped() -> None:
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.95])
 def test_a_file_that_ends_early_is_truncated(fmt: str, share: float) -> None:
     data = encoded(COFFEE, fmt)
-    with pytest.raises(TruncatedPhoto, match="upload it again"):
+    with pytest.raises(TruncatedPhotoError, match="upload it again"):
         decode(data[: int(len(data) * share)], max_pixels=CAP)
 
 
 @pytest.mark.parametrize("length", [3, 12, 20])
 def test_a_file_that_is_only_the_beginning_of_a_header_is_truncated(length: int) -> None:
-    with pytest.raises(TruncatedPhoto):
+    with pytest.raises(TruncatedPhotoError):
         decode(encoded(COFFEE, "JPEG")[:length], max_pixels=CAP)
 
 
 def test_an_empty_file_says_so() -> None:
-    with pytest.raises(EmptyPhoto, match="empty"):
+    with pytest.raises(EmptyPhotoError, match="empty"):
         decode(b"", max_pixels=CAP)
-    with pytest.raises(EmptyPhoto):
+    with pytest.raises(EmptyPhotoError):
         read_size(b"")
 
 
 @pytest.mark.parametrize("data", [b"sku,prompt\n1,on a table\n", b"%PDF-1.7 ...", b"\0" * 100])
 def test_other_files_are_no_photos(data: bytes) -> None:
-    with pytest.raises(NotAPhoto, match="not a photo"):
+    with pytest.raises(NotAPhotoError, match="not a photo"):
         decode(data, max_pixels=CAP)
 
 
 def test_the_cap_is_checked_before_any_pixel_is_decoded() -> None:
     data = encoded(COFFEE, "PNG")
-    with pytest.raises(PhotoTooLarge, match="600 x 400"):
+    with pytest.raises(PhotoTooLargeError, match="600 x 400"):
         decode(data[: len(data) // 2], max_pixels=600 * 400 - 1)  # decoding this one would say truncated
     assert decode(data, max_pixels=600 * 400).rgb.shape == COFFEE.shape
 
@@ -135,7 +135,7 @@ def test_a_png_that_claims_a_billion_pixels_is_too_large() -> None:
     data = bytearray(encoded(COFFEE, "PNG"))
     header = b"IHDR" + struct.pack(">II", 60_000, 60_000) + bytes(data[24:29])
     data[12:33] = header + struct.pack(">I", zlib.crc32(header))
-    with pytest.raises(PhotoTooLarge):
+    with pytest.raises(PhotoTooLargeError):
         decode(bytes(data), max_pixels=CAP)
 
 
@@ -162,15 +162,15 @@ def test_sixteen_bit_grey_keeps_its_high_byte() -> None:
 
 
 def test_cmyk_without_a_profile_is_refused_with_the_way_out() -> None:
-    with pytest.raises(UnsupportedPhoto, match=r"CMYK.*save it as RGB"):
+    with pytest.raises(UnsupportedPhotoError, match=r"CMYK.*save it as RGB"):
         decode(encoded(Image.fromarray(COFFEE).convert("CMYK"), "JPEG"), max_pixels=CAP)
 
 
 def test_other_formats_and_animations_are_refused_by_name() -> None:
-    with pytest.raises(UnsupportedPhoto, match="TIFF"):
+    with pytest.raises(UnsupportedPhotoError, match="TIFF"):
         decode(encoded(COFFEE, "TIFF"), max_pixels=CAP)
     frames = [Image.fromarray(COFFEE[:20, :20]), Image.fromarray(COFFEE[20:40, :20])]
-    with pytest.raises(UnsupportedPhoto, match="animation"):
+    with pytest.raises(UnsupportedPhotoError, match="animation"):
         decode(encoded(frames[0], "WEBP", save_all=True, append_images=frames[1:]), max_pixels=CAP)
 
 

@@ -5,12 +5,12 @@ import pytest
 from preprocessing import errors
 
 KINDS = [
-    errors.EmptyPhoto,
-    errors.NotAPhoto,
-    errors.TruncatedPhoto,
-    errors.PhotoTooLarge,
-    errors.UnsupportedPhoto,
-    errors.NoProductFound,
+    errors.EmptyPhotoError,
+    errors.NotAPhotoError,
+    errors.TruncatedPhotoError,
+    errors.PhotoTooLargeError,
+    errors.UnsupportedPhotoError,
+    errors.NoProductFoundError,
 ]
 
 

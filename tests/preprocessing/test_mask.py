@@ -8,7 +8,7 @@ import pytest
 from skimage import data as photographs
 
 from preprocessing.decode import Photo
-from preprocessing.errors import NoProductFound
+from preprocessing.errors import NoProductFoundError
 from preprocessing.mask import find_mask
 
 COFFEE: np.ndarray = photographs.coffee()
@@ -71,12 +71,12 @@ def test_a_room_gets_a_guess_with_low_confidence() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 2), (90, 120)])
 def test_nothing_to_see_is_an_error_with_a_way_out(shape: tuple[int, int]) -> None:
-    with pytest.raises(NoProductFound, match="transparent"):
+    with pytest.raises(NoProductFoundError, match="transparent"):
         find_mask(photo(np.full((*shape, 3), 230, np.uint8)))
 
 
 def test_a_wholly_transparent_photo_is_an_error() -> None:
-    with pytest.raises(NoProductFound, match="transparent everywhere"):
+    with pytest.raises(NoProductFoundError, match="transparent everywhere"):
         find_mask(photo(COFFEE, np.zeros((400, 600), np.uint8)))
 
 

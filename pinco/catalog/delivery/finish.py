@@ -1,6 +1,6 @@
 """Raw image and product layer to the finished picture, at delivery size.
 
-The ground comes from the model, the product from its photo. The product is laid over the ground last, so whatever is
+The ground comes from the model, the product from its photo. The product is placed over the ground last, so whatever is
 done to the ground (enlarging, colour conversion, shadow) cannot reach the core.
 """
 

@@ -36,9 +36,13 @@ _READERS = 16
 class CommitConflictError(StoreError):
     """A batch number was used for two different batches of one run."""
 
+    code = "commit_conflict"
+
 
 class DamagedLogError(StoreError):
     """The commit log has a gap or was changed after it was written."""
+
+    code = "damaged_log"
 
 
 @dataclass(frozen=True)

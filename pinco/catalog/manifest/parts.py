@@ -19,6 +19,8 @@ PARTS = "_parts/"
 class DamagedPartError(StoreError):
     """A part is not what its name or its commit says."""
 
+    code = "damaged_part"
+
 
 @dataclass(frozen=True)
 class Part:

@@ -16,12 +16,15 @@ from pinco.catalog.manifest.commits import Commit, read_commits
 from pinco.catalog.manifest.parts import Part, read_part
 from pinco.catalog.manifest.schema import SCHEMA, Row, take_rows, to_rows
 from pinco.catalog.store.base import Store
+from pinco.errors import PincoError
 
 _READERS = 8
 
 
-class UnknownGenerationError(LookupError):
+class UnknownGenerationError(PincoError, LookupError):
     """No committed row has this generation id, or several begin like it."""
+
+    code = "unknown_generation"
 
 
 def read_manifest(store: Store, *, run_id: str | None = None, columns: Sequence[str] | None = None) -> pa.Table:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pinco.catalog.sheet.csv_table import read_csv
-from pinco.catalog.sheet.problems import Problems, SheetErrors, SheetProblem
+from pinco.catalog.sheet.problems import Problems, SheetError, SheetProblem
 from pinco.catalog.store.access import DEFAULT_ACCESS, StoreAccess, open_store
 from pinco.catalog.store.address import absolute, join, uri_scheme
 from pinco.catalog.store.base import ObjectInfo, StoreError
@@ -57,7 +57,7 @@ def read_catalog(uri: str, *, access: StoreAccess = DEFAULT_ACCESS) -> Catalog:
     """Read a catalog from a `.parquet` or `.csv` file, a folder or an S3 prefix of photos.
 
     Raises:
-        SheetErrors: it is missing, cannot be read, lacks a column, or holds no product.
+        SheetError: it is missing, cannot be read, lacks a column, or holds no product.
     """
     uri = absolute(str(uri))
     problems = Problems(uri)
@@ -76,7 +76,7 @@ def read_catalog(uri: str, *, access: StoreAccess = DEFAULT_ACCESS) -> Catalog:
     if not photos and not problems.errors:
         problems.error("the catalog holds no photo", hint=_KINDS)
     if problems.errors:
-        raise SheetErrors(problems.errors, problems.warnings)
+        raise SheetError(problems.errors, problems.warnings)
     return Catalog(uri, folder, _by_sku(photos), tuple(problems.warnings))
 
 

@@ -17,7 +17,7 @@ from pinco.catalog.photos.listing import Catalog
 from pinco.catalog.photos.sources import Source, SourceIndex
 from pinco.catalog.plan.estimate import Estimate, estimate_time
 from pinco.catalog.sheet.image_requests import ImageRequest, SheetSettings, resolve_rows
-from pinco.catalog.sheet.problems import Problems, SheetErrors, SheetProblem, did_you_mean, in_order
+from pinco.catalog.sheet.problems import Problems, SheetError, SheetProblem, did_you_mean, in_order
 from pinco.catalog.sheet.reader import Sheet
 from pinco.catalog.store.access import DEFAULT_ACCESS, StoreAccess
 from pinco.catalog.store.base import Store
@@ -47,7 +47,7 @@ def check_sheet(
     """Check a sheet without reading a photo and without a store. Returns the warnings.
 
     Raises:
-        SheetErrors: with everything that is wrong.
+        SheetError: with everything that is wrong.
     """
     problems = _gather(sheet, catalog)
     resolve_rows(sheet, catalog, settings, problems, access)
@@ -71,7 +71,7 @@ def make_plan(
     only: SKUs; other rows are left out. limit: make at most so many images now. redo: make again what is there.
 
     Raises:
-        SheetErrors: with everything that is wrong with sheet, catalog and photos.
+        SheetError: with everything that is wrong with sheet, catalog and photos.
         StoreError: the store cannot be used.
     """
     problems = _gather(sheet, catalog)
@@ -113,7 +113,7 @@ def _gather(sheet: Sheet, catalog: Catalog) -> Problems:
 
 def _raise_errors(problems: Problems) -> None:
     if problems.errors:
-        raise SheetErrors(problems.errors, problems.warnings)
+        raise SheetError(problems.errors, problems.warnings)
 
 
 def _job(request: ImageRequest, source: Source, settings: SheetSettings) -> Job:

@@ -7,6 +7,7 @@ from typing import Literal, TypeVar
 
 from pinco.catalog.ids.job import MAX_SEED, Size
 from pinco.catalog.sheet.problems import did_you_mean
+from pinco.errors import PincoError
 
 _T = TypeVar("_T")
 
@@ -24,8 +25,10 @@ _PLACEMENTS: dict[str, PlacementKind] = {
 _EXPANDS: dict[str, Expand] = {"cross": "cross", "zip": "zip"}
 
 
-class CellError(ValueError):
+class CellError(PincoError, ValueError):
     """A cell does not mean anything; `hint` is the way out."""
+
+    code = "invalid_cell"
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)

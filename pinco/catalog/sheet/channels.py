@@ -13,6 +13,7 @@ from pinco.catalog.ids.identity import ImageFormat
 from pinco.catalog.ids.job import Size
 from pinco.catalog.sheet.cells import CellError, parse_size
 from pinco.catalog.sheet.problems import did_you_mean
+from pinco.errors import PincoError
 
 UNREADABLE_SIZE: Size = (512, 512)
 """The delivery size "source" of a photo whose own size cannot be read. Its row will fail; its ids still need a size."""
@@ -42,8 +43,10 @@ BUILT_IN: dict[str, Channel] = {
 }
 
 
-class ChannelError(ValueError):
+class ChannelError(PincoError, ValueError):
     """A channel in the settings is not one."""
+
+    code = "invalid_channel"
 
 
 class _Preset(BaseModel):

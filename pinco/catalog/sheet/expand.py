@@ -7,13 +7,16 @@ import math
 from collections.abc import Mapping
 
 from pinco.catalog.sheet.cells import Expand
+from pinco.errors import PincoError
 
 MAX_PROMPTS = 10_000
 """Per row. More is a slip of the pen, not a wish."""
 
 
-class ExpandError(ValueError):
+class ExpandError(PincoError, ValueError):
     """The lists of a row cannot be combined."""
+
+    code = "invalid_expand"
 
 
 def expand(variables: Mapping[str, tuple[str, ...]], how: Expand) -> list[dict[str, str]]:

@@ -7,6 +7,8 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 
+from pinco.errors import PincoError
+
 
 @dataclass(frozen=True)
 class SheetProblem:
@@ -32,8 +34,10 @@ class SheetProblem:
         return f"{', '.join(place)}: {self.message}{hint}"
 
 
-class SheetErrors(Exception):
+class SheetError(PincoError):
     """The sheet cannot be run. `errors` and `warnings` hold everything that was found, in the order of rows."""
+
+    code = "invalid_sheet"
 
     def __init__(self, errors: Iterable[SheetProblem], warnings: Iterable[SheetProblem] = ()) -> None:
         self.errors = in_order(errors)

@@ -29,7 +29,7 @@ from typing import Any, Literal
 from pinco.catalog.ids.job import Size
 from pinco.catalog.sheet import cells
 from pinco.catalog.sheet.csv_table import Table, TableRow, read_csv
-from pinco.catalog.sheet.problems import Problems, SheetErrors, SheetProblem, did_you_mean, one_of
+from pinco.catalog.sheet.problems import Problems, SheetError, SheetProblem, did_you_mean, one_of
 from pinco.catalog.store.access import DEFAULT_ACCESS, StoreAccess
 from pinco.catalog.store.base import StoreError
 
@@ -90,12 +90,12 @@ def read_sheet(path: str | Path, *, access: StoreAccess = DEFAULT_ACCESS) -> She
     """Read a CSV sheet from a path or an s3:// address.
 
     Raises:
-        SheetErrors: the file is missing, is no CSV, or lacks columns that every row needs.
+        SheetError: the file is missing, is no CSV, or lacks columns that every row needs.
     """
     try:
         data = access.read(str(path))
     except StoreError as error:
-        raise SheetErrors(
+        raise SheetError(
             [SheetProblem(None, None, None, f"the sheet cannot be read: {error}", None, str(path))]
         ) from error
     return parse_sheet(data, str(path))
@@ -114,7 +114,7 @@ def parse_sheet(data: bytes, path: str) -> Sheet:
     if not table.rows and not problems.errors:
         problems.error("the sheet has no rows", hint="Write one row per product and prompt under the header.")
     if "sku" not in names or not names & {"prompt", "template"} or not table.rows:
-        raise SheetErrors(problems.errors, problems.warnings)
+        raise SheetError(problems.errors, problems.warnings)
     rows = tuple(_row(line, problems) for line in table.rows)
     return Sheet(path, rows, tuple(problems.errors), tuple(problems.warnings))
 

@@ -16,6 +16,8 @@ from jinja2.exceptions import SecurityError
 from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from pinco.errors import PincoError
+
 MAX_TEMPLATE = 4_000
 MAX_PROMPT = 2_000
 """Characters. The longest text encoder in use reads 512 tokens."""
@@ -29,11 +31,13 @@ _ALLOWED: tuple[type[nodes.Node], ...] = (
 _SMART_QUOTES = str.maketrans("“”„‟‘’‚‛", "\"\"\"\"''''")  # noqa: RUF001 - these are the ones word processors insert
 
 
-class TemplateError(ValueError):
+class TemplateError(PincoError, ValueError):
     """A template cannot be used, or not with these variables.
 
     missing: the name of the variable that has no value, where that is what is wrong.
     """
+
+    code = "invalid_template"
 
     def __init__(self, message: str, missing: str | None = None) -> None:
         super().__init__(message)

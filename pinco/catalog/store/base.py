@@ -11,13 +11,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from pinco.errors import PincoError
 
-class StoreError(Exception):
+
+class StoreError(PincoError):
     """The store cannot be used as it is; the text says what to do about it."""
+
+    code = "store_error"
 
 
 class ObjectNotFoundError(StoreError):
     """There is no object of that name."""
+
+    code = "object_not_found"
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def train_toy(out: Path, seed: int = 0, preset: str = "full", ranks: int | None 
 
     Raises:
         ValueError: unknown preset.
-        CheckpointMismatch: `out` holds a run with other settings.
+        CheckpointMismatchError: `out` holds a run with other settings.
     """
     if preset not in PRESETS:
         raise ValueError(f"unknown preset {preset!r}; there are {', '.join(PRESETS)}")

@@ -8,7 +8,7 @@ from click.testing import Result
 
 from pinco.catalog.manifest.schema import Row
 from pinco.generation import replay as module
-from pinco.generation.replay import CannotReplay, Replayed
+from pinco.generation.replay import Replayed, ReplayError
 
 Pinco = Callable[..., Result]
 WORDS = ("replay", "store", "0123", "--out", "again/image.png")
@@ -47,7 +47,7 @@ def test_an_id_that_is_not_there_is_a_sentence(pinco: Pinco) -> None:
 
 def test_what_differs_is_said(pinco: Pinco, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
-        raise CannotReplay("adapter_sha256: 'a' then, 'b' now")
+        raise ReplayError("adapter_sha256: 'a' then, 'b' now")
 
     monkeypatch.setattr(module, "replay", refuse)
     done = pinco(*WORDS)

@@ -7,7 +7,7 @@ import pytest
 from click.testing import Result
 
 from flows import launch
-from flows.driver.endings import Interrupted, TooManyFailures
+from flows.driver.endings import RunInterruptedError, TooManyFailuresError
 from flows.driver.run import RunSummary
 from flows.planning import CatalogRequest
 
@@ -47,7 +47,8 @@ def test_flags_become_the_request_and_the_settings(
 
 
 @pytest.mark.parametrize(
-    ("error", "code"), [(Interrupted("stopped"), 130), (TooManyFailures("too many"), 3), (ValueError("other"), 1)]
+    ("error", "code"),
+    [(RunInterruptedError("stopped"), 130), (TooManyFailuresError("too many"), 3), (ValueError("other"), 1)],
 )
 def test_what_ended_it_early_is_the_exit_code(
     pinco: Pinco, summary: Callable[..., RunSummary], monkeypatch: pytest.MonkeyPatch, error: Exception, code: int

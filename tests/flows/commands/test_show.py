@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from flows.commands.show import print_summary
-from flows.driver.endings import Interrupted
+from flows.driver.endings import RunInterruptedError
 from flows.driver.run import RunSummary
 
 New = Callable[..., RunSummary]
@@ -27,5 +27,5 @@ def test_nothing_to_make_is_said(summary: New, capsys: pytest.CaptureFixture[str
 
 
 def test_an_early_end_goes_to_the_error_stream(summary: New, capsys: pytest.CaptureFixture[str]) -> None:
-    print_summary(summary(error=Interrupted("stopped with 2 images left")))
+    print_summary(summary(error=RunInterruptedError("stopped with 2 images left")))
     assert "stopped with 2 images left" in capsys.readouterr().err

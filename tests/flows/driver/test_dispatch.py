@@ -13,9 +13,9 @@ import pytest
 import ray
 
 from flows.driver.dispatch import Dispatch, Limits, Refusal
-from flows.driver.endings import NoWorkersLeft
+from flows.driver.endings import NoWorkersLeftError
 from flows.driver.schedule import Batch, Schedule
-from pinco.generation.faults import AcceleratorFault, OutOfMemory
+from pinco.generation.faults import AcceleratorFaultError, DeviceMemoryError
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_running")]
 
@@ -56,9 +56,9 @@ class Generator:
         if "kills" in rows or ("kills once" in rows and self.first_time("kills once")):
             os._exit(1)
         if "faults once" in rows and self.first_time("faults once"):
-            raise AcceleratorFault("CUDA error: an illegal memory access was encountered")
+            raise AcceleratorFaultError("CUDA error: an illegal memory access was encountered")
         if "big" in rows and len(rows) > 1:
-            raise OutOfMemory("tried to allocate 20 GiB")
+            raise DeviceMemoryError("tried to allocate 20 GiB")
         if "raises" in rows:
             raise KeyError("a bug")
         if "hangs once" in rows and self.first_time("hangs once"):
@@ -139,5 +139,5 @@ def test_a_model_that_cannot_be_loaded_ends_the_run_with_its_own_error(run: Run)
 
 
 def test_actors_that_die_while_loading_end_the_run(run: Run) -> None:
-    with pytest.raises(NoWorkersLeft, match="no inference actor could be started"):
+    with pytest.raises(NoWorkersLeftError, match="no inference actor could be started"):
         run([("a",)], load_error="dies", start_failures=2)

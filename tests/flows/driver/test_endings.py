@@ -3,15 +3,15 @@ from __future__ import annotations
 import pytest
 
 from flows.commands.errors import ENDED_EARLY, INTERRUPTED, exit_code
-from flows.driver.endings import Interrupted, NoWorkersLeft, TooManyFailures
+from flows.driver.endings import NoWorkersLeftError, RunInterruptedError, TooManyFailuresError
 
 
 @pytest.mark.parametrize(
     ("ending", "code"),
     [
-        (TooManyFailures("9 of 10"), ENDED_EARLY),
-        (NoWorkersLeft("no GPU"), ENDED_EARLY),
-        (Interrupted("stopped"), INTERRUPTED),
+        (TooManyFailuresError("9 of 10"), ENDED_EARLY),
+        (NoWorkersLeftError("no GPU"), ENDED_EARLY),
+        (RunInterruptedError("stopped"), INTERRUPTED),
     ],
 )
 def test_every_ending_has_its_exit_code(ending: Exception, code: int) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.driver.endings import TooManyFailures
+from flows.driver.endings import TooManyFailuresError
 from flows.driver.recorder import Recorder
 from flows.settings import CommitSettings, FailureSettings
 from pinco.catalog.manifest.commits import CommitLog
@@ -113,7 +113,7 @@ def test_too_many_failures_are_said_after_what_is_finished_was_committed(
     recorder.add([failed(0), failed(1)])
     recorder.tick()
     recorder.add([failed(2)])
-    with pytest.raises(TooManyFailures, match="3 of 3 rows failed"):
+    with pytest.raises(TooManyFailuresError, match="3 of 3 rows failed"):
         recorder.tick()
     assert visible(tmp_path) == 3
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from flows.driver import run as module
-from flows.driver.endings import Interrupted, NoWorkersLeft
+from flows.driver.endings import NoWorkersLeftError, RunInterruptedError
 from flows.driver.making import Made
 from flows.driver.run import retry_run, run_catalog
 from flows.planning import CatalogRequest
@@ -18,7 +18,7 @@ from flows.settings import Settings
 from pinco.catalog.manifest.commits import commit
 from pinco.catalog.manifest.parts import write_part
 from pinco.catalog.manifest.schema import Row
-from pinco.catalog.sheet.problems import SheetErrors
+from pinco.catalog.sheet.problems import SheetError
 from pinco.catalog.store.access import open_store
 from pinco.generation.settings import ModelSettings
 
@@ -67,7 +67,9 @@ def test_stages_come_in_order_and_are_timed(asked: CatalogRequest, monkeypatch: 
     assert (summary.planned, summary.made, summary.report, NoRay.closed) == (1, 1, "report.html", 1)
 
 
-@pytest.mark.parametrize(("error", "report"), [(Interrupted("stopped"), None), (NoWorkersLeft("none"), "report.html")])
+@pytest.mark.parametrize(
+    ("error", "report"), [(RunInterruptedError("stopped"), None), (NoWorkersLeftError("none"), "report.html")]
+)
 def test_what_ends_a_run_early_is_in_the_summary(
     asked: CatalogRequest, monkeypatch: pytest.MonkeyPatch, error: Exception, report: str | None
 ) -> None:
@@ -78,7 +80,7 @@ def test_what_ends_a_run_early_is_in_the_summary(
 
 def test_a_bad_sheet_ends_it_before_anything_and_ray_is_left(asked: CatalogRequest) -> None:
     Path(asked.sheet).write_text("sku,prompt\nnobody,on grass\n")
-    with pytest.raises(SheetErrors):
+    with pytest.raises(SheetError):
         run_catalog(asked, SETTINGS)
     assert NoRay.closed == 1
 

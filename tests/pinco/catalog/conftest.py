@@ -121,7 +121,7 @@ def make_row(make_job: Callable[..., Job], make_identity: Callable[..., Generati
         job = make_job(sku=f"{number:04d}", row=number + 2)
         outcome: dict[str, Any] = {"created_at": datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), "attempts": 1}
         if status in ("failed", "quarantined"):
-            outcome |= {"error_type": "EmptyPhoto", "error_message": "The photo is empty."}
+            outcome |= {"error_type": "EmptyPhotoError", "error_message": "The photo is empty."}
         else:
             identity = make_identity(job_id=job.job_id)
             outcome |= {

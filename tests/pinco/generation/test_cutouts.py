@@ -10,7 +10,7 @@ from pinco.catalog.store.access import open_store
 from pinco.generation import cutouts
 from pinco.generation.cutouts import CutoutCache, cutout_key
 from preprocessing.cutout import CutoutRecipe
-from preprocessing.errors import EmptyPhoto
+from preprocessing.errors import EmptyPhotoError
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_a_damaged_entry_is_made_again(photo: Path, sha: str, tmp_path: Path) ->
 
 def test_what_cannot_be_cut_out_is_not_kept(tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "store"))
-    with pytest.raises(EmptyPhoto):
+    with pytest.raises(EmptyPhotoError):
         CutoutCache(store, CutoutRecipe()).get_or_make(b"", hashlib.sha256(b"").hexdigest())
     assert list(store.list()) == []
 
@@ -49,5 +49,5 @@ def test_without_a_store_only_the_last_few_are_kept(photo: Path, monkeypatch: py
     first = cache.get_or_make(photo.read_bytes(), "a")
     assert cache.get_or_make(b"not read", "a") is first
     cache.get_or_make(photo.read_bytes(), "b")
-    with pytest.raises(EmptyPhoto):
+    with pytest.raises(EmptyPhotoError):
         cache.get_or_make(b"", "a")

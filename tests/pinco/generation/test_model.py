@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pinco.generation import model as module
-from pinco.generation.faults import AcceleratorFault, OutOfMemory
+from pinco.generation.faults import AcceleratorFaultError, DeviceMemoryError
 from pinco.generation.model import KEPT_CANVASES, Model, environment
 from pinco.generation.settings import ModelSettings
 from preprocessing.canvas import Canvas
@@ -70,8 +70,8 @@ def test_faults_get_the_names_that_the_driver_knows(
 ) -> None:
     encoded = model.encode(canvas, "faults")
     for raised, named in (
-        (torch.OutOfMemoryError("CUDA out of memory"), OutOfMemory),
-        (RuntimeError("CUDA error: device-side assert triggered"), AcceleratorFault),
+        (torch.OutOfMemoryError("CUDA out of memory"), DeviceMemoryError),
+        (RuntimeError("CUDA error: device-side assert triggered"), AcceleratorFaultError),
         (KeyError("a bug"), KeyError),
     ):
 

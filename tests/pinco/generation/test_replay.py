@@ -12,7 +12,7 @@ from pinco.catalog.manifest.readers import UnknownGenerationError
 from pinco.catalog.manifest.schema import Row
 from pinco.generation.cutouts import CutoutCache
 from pinco.generation.model import Model
-from pinco.generation.replay import CannotReplay, replay
+from pinco.generation.replay import ReplayError, replay
 from pinco.generation.settings import ModelSettings
 from pinco.generation.steps import make_rows, prepare
 from pinco.generation.take import RunSpec, Take
@@ -36,7 +36,7 @@ def test_the_same_bytes_from_the_row_alone(made: Row, spec: RunSpec, model_setti
 
 def test_without_the_adapter_it_is_refused_by_name(made: Row, spec: RunSpec, model_settings: ModelSettings) -> None:
     bare = model_settings.model_copy(update={"adapter": None})
-    with pytest.raises(CannotReplay, match=r"adapter_sha256.*None now"):
+    with pytest.raises(ReplayError, match=r"adapter_sha256.*None now"):
         replay(spec.store_uri, str(made.generation_id), bare)
 
 

@@ -16,7 +16,7 @@ from pinco.catalog.ids.job import Job
 from pinco.catalog.sheet.channels import Channel
 from pinco.generation.cutouts import CutoutCache
 from pinco.generation.model import Model
-from pinco.generation.steps import PhotoChanged, lay_out, make_rows, prepare, read_photo
+from pinco.generation.steps import PhotoChangedError, make_rows, place_product, prepare, read_photo
 from pinco.generation.take import RunSpec, Take
 from preprocessing.canvas import Placement
 from preprocessing.cutout import make_cutout
@@ -32,7 +32,7 @@ def cutouts(spec: RunSpec) -> CutoutCache:
 def test_a_photo_that_was_changed_is_not_used(new_job: NewJob, spec: RunSpec, photo: Path) -> None:
     job = new_job()
     photo.write_bytes(photo.read_bytes() + b" ")
-    with pytest.raises(PhotoChanged, match="Run the sheet again"):
+    with pytest.raises(PhotoChangedError, match="Run the sheet again"):
         read_photo(job, spec)
 
 
@@ -41,14 +41,14 @@ def test_a_cutout_that_lies_about_the_photo_is_found_out(new_job: NewJob, spec: 
     painted = replace(
         honest, rgb=np.where(honest.alpha[..., None] > 0, np.uint8(7), np.uint8(0)) * np.ones(3, np.uint8)
     )
-    assert lay_out(honest, photo.read_bytes(), new_job(), spec).faithful
-    assert not lay_out(painted, photo.read_bytes(), new_job(), spec).faithful
+    assert place_product(honest, photo.read_bytes(), new_job(), spec).faithful
+    assert not place_product(painted, photo.read_bytes(), new_job(), spec).faithful
 
 
 def test_canvas_and_layer_have_their_two_sizes(new_job: NewJob, spec: RunSpec, cutouts: CutoutCache) -> None:
-    laid = prepare(new_job(working_size=(64, 48), delivery_size=(120, 90)), spec, cutouts)
-    assert laid.canvas.image.shape == (48, 64, 3)
-    assert laid.layer.rgb.shape == (90, 120, 3)
+    placed = prepare(new_job(working_size=(64, 48), delivery_size=(120, 90)), spec, cutouts)
+    assert placed.canvas.image.shape == (48, 64, 3)
+    assert placed.layer.rgb.shape == (90, 120, 3)
 
 
 def test_rows_name_images_that_are_there_and_hold_the_product(
@@ -56,8 +56,8 @@ def test_rows_name_images_that_are_there_and_hold_the_product(
 ) -> None:
     job = new_job(delivery_size=(120, 120))  # the photo's own size: the core is the photo's, byte for byte
     store = spec.open_store()
-    laid = prepare(job, spec, cutouts)
-    (row,) = make_rows([Take.first(job)], laid, model, spec, store)
+    placed = prepare(job, spec, cutouts)
+    (row,) = make_rows([Take.first(job)], placed, model, spec, store)
     assert (row.status in ("ok", "review", "rejected"), row.core_identical, row.job_id) == (True, True, job.job_id)
     picture = np.asarray(Image.open(str(row.image_uri)))
     source = cv2.cvtColor(cv2.imread(str(photo), cv2.IMREAD_UNCHANGED), cv2.COLOR_BGRA2RGBA)
@@ -70,9 +70,9 @@ def test_an_image_does_not_depend_on_its_company(
     new_job: NewJob, spec: RunSpec, cutouts: CutoutCache, model: Model
 ) -> None:
     takes = [Take.first(new_job(prompt=prompt)) for prompt in ("on grass", "on sand", "in the snow")]
-    laid = prepare(takes[0].job, spec, cutouts)
-    together = make_rows(takes, laid, model, spec, spec.open_store())
-    (alone,) = make_rows([takes[1]], laid, model, spec, spec.open_store())
+    placed = prepare(takes[0].job, spec, cutouts)
+    together = make_rows(takes, placed, model, spec, spec.open_store())
+    (alone,) = make_rows([takes[1]], placed, model, spec, spec.open_store())
     assert alone.image_sha256 == together[1].image_sha256
     assert len({row.image_sha256 for row in together}) == 3
 
@@ -81,8 +81,8 @@ def test_another_seed_is_another_generation_of_the_same_job(
     new_job: NewJob, spec: RunSpec, cutouts: CutoutCache, model: Model
 ) -> None:
     job = new_job()
-    laid = prepare(job, spec, cutouts)
-    first, second = make_rows([Take.first(job), Take.another(job)], laid, model, spec, spec.open_store())
+    placed = prepare(job, spec, cutouts)
+    first, second = make_rows([Take.first(job), Take.another(job)], placed, model, spec, spec.open_store())
     assert first.job_id == second.job_id
     assert first.generation_id != second.generation_id
     assert first.pixels_sha256 != second.pixels_sha256
@@ -93,7 +93,7 @@ def test_what_fails_in_one_finish_fails_one_row(
     new_job: NewJob, spec: RunSpec, cutouts: CutoutCache, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     takes = [Take.first(new_job(prompt=prompt)) for prompt in ("on grass", "on sand")]
-    laid = prepare(takes[0].job, spec, cutouts)
+    placed = prepare(takes[0].job, spec, cutouts)
     calls = iter([RuntimeError("the disk is full"), None])
     original = Model.score
 
@@ -103,7 +103,7 @@ def test_what_fails_in_one_finish_fails_one_row(
         return original(self, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Model, "score", score)
-    rows = make_rows(takes, laid, model, spec, spec.open_store(), attempts=2)
+    rows = make_rows(takes, placed, model, spec, spec.open_store(), attempts=2)
     assert [row.status == "failed" for row in rows] == [True, False]
     assert (rows[0].error_message, rows[0].attempts) == ("the disk is full", 2)
 

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from pinco.catalog.ids.job import Job
 from pinco.catalog.store.base import StoreError
-from pinco.generation.steps import PhotoChanged
+from pinco.generation.steps import PhotoChangedError
 from pinco.generation.take import RunSpec, Take, canvas_key, failed_row, in_batches
 from preprocessing.canvas import Placement
-from preprocessing.errors import EmptyPhoto
+from preprocessing.errors import EmptyPhotoError
 
 NewJob = Callable[..., Job]
 
@@ -63,9 +63,9 @@ def test_what_changes_the_canvas_changes_its_key(new_job: NewJob, change: dict[s
 @pytest.mark.parametrize(
     ("error", "error_type", "transient"),
     [
-        (EmptyPhoto("The file is empty."), "empty_photo", False),
-        (PhotoChanged("The photo was changed."), "photo_changed", False),
-        (StoreError("the bucket does not answer"), "StoreError", True),
+        (EmptyPhotoError("The file is empty."), "empty_photo", False),
+        (PhotoChangedError("The photo was changed."), "photo_changed", False),
+        (StoreError("the bucket does not answer"), "store_error", True),
         (KeyError("x"), "KeyError", False),
     ],
 )

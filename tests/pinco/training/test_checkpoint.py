@@ -8,7 +8,7 @@ import torch
 
 from pinco.training import checkpoint
 from pinco.training.checkpoint import (
-    CheckpointMismatch,
+    CheckpointMismatchError,
     complete_checkpoints,
     load_latest,
     optimizer_tensors,
@@ -177,5 +177,5 @@ def test_restoring_keeps_the_learning_rate_of_now() -> None:
 def test_an_optimizer_of_more_parameters_is_refused() -> None:
     _, old = _trained(1)
     fewer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(2, 3))])
-    with pytest.raises(CheckpointMismatch, match="knows 2 parameters, this model has 1"):
+    with pytest.raises(CheckpointMismatchError, match="knows 2 parameters, this model has 1"):
         restore_optimizer(fewer, optimizer_tensors(old))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pinco.training import loop
-from pinco.training.checkpoint import CheckpointMismatch, complete_checkpoints, load_latest
+from pinco.training.checkpoint import CheckpointMismatchError, complete_checkpoints, load_latest
 from pinco.training.config import TrainingConfig
 from pinco.training.loop import load_finished, step_generator, train
 
@@ -197,7 +197,7 @@ def test_resume_with_other_settings_is_refused_by_name(
     tmp_path: Path, make_task: Make, make_config: Make, change: dict[str, Any], named: str
 ) -> None:
     train(make_task(), make_config(), tmp_path, stop_after=5)
-    with pytest.raises(CheckpointMismatch, match=rf"another {named};.*new folder"):
+    with pytest.raises(CheckpointMismatchError, match=rf"another {named};.*new folder"):
         train(make_task(), make_config(**change), tmp_path)
 
 
@@ -207,7 +207,7 @@ def test_resume_with_another_number_of_ranks_is_refused_unless_finished(
     train(make_task(), make_config(), tmp_path / "half", stop_after=5)
     train(make_task(), make_config(), tmp_path / "done")
     monkeypatch.setattr(loop, "world_size", lambda: 2)
-    with pytest.raises(CheckpointMismatch, match="another ranks"):
+    with pytest.raises(CheckpointMismatchError, match="another ranks"):
         train(make_task(), make_config(), tmp_path / "half")
     assert train(make_task(), make_config(), tmp_path / "done").steps == 12
 
@@ -216,7 +216,7 @@ def test_resume_of_another_model_is_refused(tmp_path: Path, make_task: Make, mak
     train(make_task(), make_config(), tmp_path, stop_after=5)
     other = make_task()
     other.parameter_groups = lambda lr: [{"params": list(other.model.named_parameters()), "lr": lr}]
-    with pytest.raises(CheckpointMismatch, match="another model"):
+    with pytest.raises(CheckpointMismatchError, match="another model"):
         train(other, make_config(), tmp_path)
 
 

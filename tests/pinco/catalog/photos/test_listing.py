@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pinco.catalog.photos.listing import read_catalog
-from pinco.catalog.sheet.problems import SheetErrors
+from pinco.catalog.sheet.problems import SheetError
 from pinco.catalog.store.access import StoreAccess, open_store
 from pinco.catalog.store.address import absolute, join
 
@@ -96,19 +96,19 @@ def test_a_product_without_a_photo_is_a_warning(tmp_path: Path) -> None:
 )
 def test_catalogs_that_cannot_be_used(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(SheetErrors, match=message):
+    with pytest.raises(SheetError, match=message):
         read_catalog(str(tmp_path / name))
 
 
 def test_catalogs_that_are_not_there(tmp_path: Path, s3_endpoint: str) -> None:
-    with pytest.raises(SheetErrors, match=r"no such folder or file.*Name a \.csv"):
+    with pytest.raises(SheetError, match=r"no such folder or file.*Name a \.csv"):
         read_catalog(str(tmp_path / "none"))
-    with pytest.raises(SheetErrors, match="no such file"):
+    with pytest.raises(SheetError, match="no such file"):
         read_catalog(str(tmp_path / "none.csv"))
-    with pytest.raises(SheetErrors, match="no bucket 'no-bucket'"):
+    with pytest.raises(SheetError, match="no bucket 'no-bucket'"):
         read_catalog("s3://no-bucket/photos", access=StoreAccess(s3_endpoint))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(SheetErrors, match="holds no photo"):
+    with pytest.raises(SheetError, match="holds no photo"):
         read_catalog(str(tmp_path / "empty"))
 
 

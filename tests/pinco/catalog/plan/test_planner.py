@@ -15,7 +15,7 @@ from pinco.catalog.photos.listing import read_catalog
 from pinco.catalog.plan.planner import Plan, check_sheet, make_plan, plan_retry
 from pinco.catalog.sheet.channels import UNREADABLE_SIZE
 from pinco.catalog.sheet.image_requests import SheetSettings
-from pinco.catalog.sheet.problems import SheetErrors
+from pinco.catalog.sheet.problems import SheetError
 from pinco.catalog.sheet.reader import read_sheet
 from pinco.catalog.store.access import StoreAccess, open_store
 from pinco.catalog.store.base import Store
@@ -154,13 +154,13 @@ def test_only_some_products_and_only_so_many(plan: MakePlan) -> None:
     assert [job.sku for job in plan(only=["mug"]).jobs] == ["mug"]
     limited = plan(limit=2)
     assert (len(limited.jobs), len(limited.work), limited.estimate.images) == (5, 2, 2)
-    with pytest.raises(SheetErrors, match=r"no row with this SKU.*Did you mean 'mug'"):
+    with pytest.raises(SheetError, match=r"no row with this SKU.*Did you mean 'mug'"):
         plan(only=["mgu"])
 
 
 def test_all_errors_come_at_once_from_every_stage(plan: MakePlan, shop: Path) -> None:
     text = "sku,prompt,template,n,channel,image\nmug,x,,many,,\nmgu,x,,,,\n007,,{{ y }},,sqare,none.png\n"
-    with pytest.raises(SheetErrors) as planned:
+    with pytest.raises(SheetError) as planned:
         plan(text)
     assert [(error.row, error.column) for error in planned.value.errors] == [
         (2, "n"),
@@ -168,7 +168,7 @@ def test_all_errors_come_at_once_from_every_stage(plan: MakePlan, shop: Path) ->
         (4, "image"),
         (4, "channel"),
     ]
-    with pytest.raises(SheetErrors) as checked:
+    with pytest.raises(SheetError) as checked:
         check_sheet(read_sheet(shop / "night.csv"), read_catalog(str(shop / "photos")), SheetSettings())
     assert checked.value.errors == planned.value.errors
 
@@ -184,7 +184,7 @@ def test_checking_reads_no_photo(shop: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_photo_that_may_not_be_read_is_an_error_of_its_row(plan: MakePlan, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pinco.catalog.photos.sources._look", lambda uri, info, endpoint: "permission denied")
-    with pytest.raises(SheetErrors, match="row 3, column image: the photo cannot be read: permission denied"):
+    with pytest.raises(SheetError, match="row 3, column image: the photo cannot be read: permission denied"):
         plan()
 
 

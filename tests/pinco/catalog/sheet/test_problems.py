@@ -6,7 +6,7 @@ import pytest
 
 from pinco.catalog.sheet.problems import (
     Problems,
-    SheetErrors,
+    SheetError,
     SheetProblem,
     did_you_mean,
     in_order,
@@ -24,7 +24,7 @@ def test_a_problem_says_where_it_is_and_the_way_out() -> None:
 def test_errors_come_by_row_and_each_once() -> None:
     late, early, whole = (SheetProblem(row, None, None, "wrong") for row in (9, 2, None))
     assert in_order([late, early, late, whole]) == [whole, early, late]
-    errors = SheetErrors([late, early])
+    errors = SheetError([late, early])
     assert errors.errors == [early, late]
     assert str(errors).splitlines() == [str(early), str(late)]
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pinco.catalog.sheet.problems import SheetErrors
+from pinco.catalog.sheet.problems import SheetError
 from pinco.catalog.sheet.reader import COLUMNS, Sheet, SheetRow, parse_sheet, read_sheet
 from pinco.catalog.store.access import StoreAccess, open_store
 
@@ -116,7 +116,7 @@ def test_an_unknown_column_may_be_a_variable() -> None:
     ],
 )
 def test_sheets_that_cannot_be_run_at_all(text: str, message: str) -> None:
-    with pytest.raises(SheetErrors, match=message):
+    with pytest.raises(SheetError, match=message):
         parse(text)
 
 
@@ -125,7 +125,7 @@ def test_sheets_are_read_from_files(tmp_path: Path) -> None:
     path.write_bytes("sku,prompt\n1,“blue”\n".encode("cp1252"))
     sheet = read_sheet(path)
     assert (sheet.path, sheet.rows[0].prompt, len(sheet.warnings)) == (str(path), "“blue”", 1)
-    with pytest.raises(SheetErrors, match=r"none\.csv: the sheet cannot be read"):
+    with pytest.raises(SheetError, match=r"none\.csv: the sheet cannot be read"):
         read_sheet(tmp_path / "none.csv")
 
 
@@ -140,7 +140,7 @@ def test_any_cells_are_read_or_refused(columns: list[str], rows: list[list[str]]
     text = "\n".join(",".join('"' + cell.replace('"', '""') + '"' for cell in line) for line in lines)
     try:
         sheet = parse_sheet(text.encode("utf-8", "replace"), "s.csv")
-    except SheetErrors as errors:
+    except SheetError as errors:
         assert errors.errors
     else:
         assert sheet.rows
