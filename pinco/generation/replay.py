@@ -22,6 +22,7 @@ from pinco.generation.cutouts import CutoutCache
 from pinco.generation.settings import ModelSettings
 from pinco.generation.steps import encode, finish_image, generate, identity_of, prepare
 from pinco.generation.take import RunSpec, Take
+from pinco.knobs import knobs_of
 from preprocessing.arrays import U8
 
 if TYPE_CHECKING:
@@ -106,10 +107,7 @@ def _model_settings(row: Row, asked: GenerationIdentity, today: ModelSettings) -
         | {
             "backbone": backbone,
             "dtype": asked.dtype,
-            "steps": asked.steps,
-            "guidance": asked.guidance,
-            "true_cfg": asked.true_cfg,
-            "blending": asked.blending,
+            **knobs_of(asked),
         }
     )
 

@@ -14,7 +14,7 @@ import hashlib
 import io
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -166,7 +166,7 @@ def write_row(
         mask_confidence=placed.mask_confidence,
         recipe=Recipe(take.job.ask, identity).to_json(),
         seconds=round(finished.seconds, 3),
-        **model.description(),
+        **asdict(model.description()),
     )
 
 
@@ -202,7 +202,8 @@ def make_rows(
 def identity_of(take: Take, model: Model, spec: RunSpec) -> GenerationIdentity:
     """Everything that decides this image's pixels and file."""
     channel = spec.channels[take.job.channel]
-    return GenerationIdentity(
+    return GenerationIdentity.of(
+        model.identity(),
         job_id=take.job.job_id,
         seed=take.seed,
         cutout_recipe=spec.recipe.version(),
@@ -212,5 +213,4 @@ def identity_of(take: Take, model: Model, spec: RunSpec) -> GenerationIdentity:
         format=channel.format,
         quality=channel.quality,
         profile=channel.profile,
-        **model.identity(),
     )
