@@ -10,7 +10,7 @@ from flows.settings import Settings
 from pinco.catalog.manifest.commits import CommitLog
 from pinco.catalog.manifest.orphans import adopt_orphans
 from pinco.catalog.photos.listing import read_catalog
-from pinco.catalog.plan.planner import Plan, check_sheet, make_plan
+from pinco.catalog.plan.planner import Plan, check_sheet, make_plan, plan_retry
 from pinco.catalog.sheet.channels import read_channels
 from pinco.catalog.sheet.image_requests import SheetSettings
 from pinco.catalog.sheet.problems import SheetProblem
@@ -37,6 +37,23 @@ class CatalogRequest:
     redo: bool = False
 
 
+@dataclass(frozen=True)
+class RetryRequest:
+    """The images of an earlier run that failed or are quarantined, to be made whatever the reason was.
+
+    Attributes:
+        store: The store of that run.
+        run: Its id.
+    """
+
+    store: str
+    run: str
+
+
+RunRequest = CatalogRequest | RetryRequest
+"""What a run can be asked for."""
+
+
 def sheet_settings(settings: Settings) -> SheetSettings:
     """What names in a sheet mean, and what holds where it says nothing. Raises ChannelError."""
     return SheetSettings(
@@ -54,6 +71,18 @@ def validate(sheet: str, catalog: str, settings: Settings) -> list[SheetProblem]
     read = read_sheet(sheet, access=settings.access)
     found = read_catalog(catalog, access=settings.access)
     return check_sheet(read, found, sheet_settings(settings), access=settings.access)
+
+
+def plan_run(request: RunRequest, settings: Settings) -> Plan:
+    """What a request leaves to be made.
+
+    Raises:
+        SheetError: The sheet, the catalog or a photo has errors.
+        StoreError: The store cannot be used.
+    """
+    if isinstance(request, RetryRequest):
+        return plan_retry(open_store(request.store, settings.access), request.run)
+    return plan_catalog(request, settings)
 
 
 def plan_catalog(request: CatalogRequest, settings: Settings) -> Plan:

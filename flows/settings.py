@@ -5,7 +5,9 @@ The same flow runs on a laptop and on a cluster; only what stands here differs.
 
 from __future__ import annotations
 
+import copy
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -136,13 +138,18 @@ class Settings(BaseSettings):
         return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, yaml_file=file)
 
 
-def load_settings(**flags: Any) -> Settings:
-    """Settings with flags on top. Keys are dotted with ``__`` (``model__backbone``); a flag that is None was not given.
+def load_settings(given: Mapping[str, Any] | None = None, /, **flags: Any) -> Settings:
+    """The settings of file and environment, with what is given on top.
+
+    Args:
+        given: Settings by section, as `Settings.model_dump` writes them.
+        flags: Single settings, which go first; sections and names are joined by two underscores (`model__backbone`). A
+            flag that is None was not given.
 
     Raises:
-        pydantic.ValidationError: naming the section and the field.
+        pydantic.ValidationError: A setting is unknown or out of range; it names the section and the field.
     """
-    nested: dict[str, Any] = {}
+    nested: dict[str, Any] = copy.deepcopy(dict(given or {}))
     for name, value in flags.items():
         if value is None:
             continue

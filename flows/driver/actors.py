@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from pinco.generation.model import Model
 
 
+_OWNED_BY_THE_DRIVER = {"max_restarts": 0, "max_task_retries": 0, "max_concurrency": 1}
+
+
 class Preprocessor:
     """Photos to canvases, on a CPU. Never imports torch."""
 
@@ -61,21 +64,17 @@ class Generator:
         return make_rows(takes, placed, self._model, self._spec, self._store, attempts=attempts)
 
 
-def remote_preprocessor(spec: RunSpec, settings: RaySettings, kind: type[Preprocessor] = Preprocessor) -> Any:
+def remote_preprocessor(spec: RunSpec, settings: RaySettings) -> Any:
     """Start a preprocessing actor."""
     import ray
 
-    actor = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0, max_concurrency=1)(kind)
+    actor = ray.remote(num_cpus=1, **_OWNED_BY_THE_DRIVER)(Preprocessor)
     return actor.remote(spec, settings.threads)
 
 
-def remote_generator(
-    spec: RunSpec, model: ModelSettings, settings: RaySettings, *, gpus: float, kind: type[Generator] = Generator
-) -> Any:
-    """Start an inference actor on ``gpus`` GPUs (Ray tells it which), or pinned to a CPU with 0."""
+def remote_generator(spec: RunSpec, model: ModelSettings, settings: RaySettings, *, gpus: float) -> Any:
+    """Start an inference actor on `gpus` GPUs (Ray tells it which), or pinned to a CPU with 0."""
     import ray
 
-    actor = ray.remote(num_gpus=gpus, num_cpus=0 if gpus else 1, max_restarts=0, max_task_retries=0, max_concurrency=1)(
-        kind
-    )
+    actor = ray.remote(num_gpus=gpus, num_cpus=0 if gpus else 1, **_OWNED_BY_THE_DRIVER)(Generator)
     return actor.remote(spec, model, settings.threads)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish to stop: what is finished is committed before the run leaves."""
+"""Ctrl-C and SIGTERM as a request to stop: what is finished is committed before the run ends."""
 
 from __future__ import annotations
 

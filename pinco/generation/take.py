@@ -1,4 +1,4 @@
-"""What is handed to the actors, and how a take that came to nothing is put down. No torch, no Ray."""
+"""What is handed to the actors, and how a failed take is recorded. Imports neither torch nor Ray."""
 
 from __future__ import annotations
 
