@@ -1,11 +1,11 @@
 """The driver's loop: it owns the actors, asks them, and decides what a dead one means.
 
-Ray never restarts or retries anything here (``max_restarts=0, max_task_retries=0``): whether a row is asked again is
-decided by ``Schedule``, which knows which row may have killed its actor and which merely stood behind it. The loop is
+Ray never restarts or retries anything here (`max_restarts=0, max_task_retries=0`): whether a row is asked again is
+decided by `Schedule`, which knows which row may have killed its actor and which merely stood behind it. The loop is
 generic in the job and result types; what the actors compute is no concern of it.
 
-An actor of the first kind answers ``prepare(rows)`` with two objects, a small status and the canvas, so that the driver
-never pulls pixels. One of the second kind answers ``load()`` once and then ``generate(rows, canvas, attempts)`` with
+An actor of the first kind answers `prepare(rows)` with two objects, a small status and the canvas, so that the driver
+never pulls pixels. One of the second kind answers `load()` once and then `generate(rows, canvas, attempts)` with
 one result per row, in order, each of them durably written before it returns.
 """
 
@@ -31,7 +31,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a row ends without an image: ``error`` is the actor's own exception, or what Ray said of its death."""
+    """Why a row ends without an image: `error` is the actor's own exception, or what Ray said of its death."""
 
     status: Literal["failed", "quarantined"]
     error: BaseException
@@ -79,14 +79,22 @@ class _Seat:
 
 
 class Dispatch(Generic[Job, Result]):
-    """Runs a ``Schedule`` to its end on Ray actors.
+    """Runs a `Schedule` to its end on Ray actors.
 
-    ``make_preparer`` and ``make_generator`` start one actor each; ``refuse`` turns a job that ends without an image
-    into its result; ``deliver`` takes finished results, in the driver; ``tick`` is called at least every
-    ``poll_seconds``; ``stopping`` is asked between steps and ends the loop early, leaving unfinished rows unresolved.
+    Args:
+        schedule: What is to be done.
+        lanes: Number of inference actors.
+        make_preparer: Starts a preprocessing actor.
+        make_generator: Starts an inference actor.
+        refuse: Turns a job that ends without an image into its result.
+        deliver: Takes finished results, in the driver.
+        tick: Called at least every `poll_seconds`.
+        stopping: Asked between steps; True ends the loop early and leaves unfinished rows unresolved.
+        limits: Bounds of the loop.
 
-    Raises ``NoWorkersLeftError`` when no inference actor can be started, and whatever ``deliver``, ``tick`` and
-    the actors' ``load`` raise.
+    Raises:
+        NoWorkersLeftError: No inference actor can be started. What `deliver`, `tick` and the actors' `load` raise
+            passes through as well.
     """
 
     def __init__(
@@ -110,7 +118,7 @@ class Dispatch(Generic[Job, Result]):
         self._generators: list[_Seat | None] = [self._start_generator() for _ in range(lanes)]
 
     def run(self) -> None:
-        """Until every row is resolved or ``stopping()``; the actors are killed on the way out, however it ends."""
+        """Until every row is resolved or `stopping()`; the actors are killed on the way out, however it ends."""
         try:
             while self._schedule.unresolved and not self._stopping():
                 self._fill()

@@ -55,10 +55,20 @@ def replay(
     access: StoreAccess = DEFAULT_ACCESS,
     threads: int = 1,
 ) -> Replayed:
-    """Make an image again and compare it with the stored one. The id's first digits are enough.
+    """Make an image again and compare it with the stored one.
 
-    Raises UnknownGenerationError, StoreError, PhotoChangedError, and ReplayError naming what differs (weights, a
-    recipe).
+    Args:
+        store_uri: The store.
+        generation_id: Of the image; its first digits are enough.
+        settings: The weights, where they are not the built-in ones; everything else comes from the image's row.
+        access: How the store is reached.
+        threads: CPU threads, where the row does not say.
+
+    Raises:
+        UnknownGenerationError: No image has this id, or several begin like it.
+        StoreError: The store, the photo or the stored image cannot be read.
+        PhotoChangedError: The photo is not the one that the image was made from.
+        ReplayError: Weights or recipes differ; it names which.
     """
     store = access.open(store_uri)
     row = find_generation(store, generation_id)

@@ -19,7 +19,7 @@ from preprocessing.cutout import CutoutRecipe
 
 @dataclass(frozen=True)
 class Take:
-    """One go at a job. ``seed`` is the seed used: the job's own, or another one when a rejected image is made again."""
+    """One go at a job. `seed` is the seed used: the job's own, or another one when a rejected image is made again."""
 
     job: Job
     seed: int
@@ -39,7 +39,14 @@ class Take:
 class RunSpec:
     """What all takes of a run have in common. It travels to the actors, so it holds addresses and settings only.
 
-    recipe, shadow, rules: how photos are cut out, grounds are shaded, pictures are judged.
+    Attributes:
+        run_id: Name of the run.
+        store_uri: Where images go.
+        channels: The presets that jobs name.
+        access: How stores are reached.
+        recipe: How photos are cut out.
+        shadow: How the ground under the product is shaded.
+        rules: How images are judged.
     """
 
     run_id: str
@@ -60,7 +67,7 @@ def canvas_key(job: Job) -> str:
 
 
 def in_batches(takes: Iterable[Take], rows: int) -> list[list[tuple[Take, ...]]]:
-    """For every product the batches of at most ``rows`` takes of one canvas, all in the sheet's order."""
+    """For every product the batches of at most `rows` takes of one canvas, all in the sheet's order."""
     products: dict[str, dict[str, list[Take]]] = {}
     for take in takes:
         canvases = products.setdefault(take.job.source_uri, {})
