@@ -14,7 +14,7 @@ from pinco.catalog.ids.canonical import canonical_json, canonical_sha256
 from pinco.catalog.ids.job import MAX_SEED, Ask, Size
 from preprocessing.canvas import RESAMPLE
 
-CODE_RECIPE = 1
+GENERATION_CODE = 1
 """Raised with every change of code that changes pixels or files for the same settings."""
 
 ImageFormat = Literal["png", "jpeg", "webp"]
@@ -58,7 +58,7 @@ class GenerationIdentity:
     quality: int
     profile: Literal["source", "srgb"] = "source"
     resample: str = RESAMPLE
-    code_recipe: int = CODE_RECIPE
+    code_recipe: int = GENERATION_CODE
 
     def __post_init__(self) -> None:
         for name in _FLOATS:
