@@ -25,7 +25,7 @@ from pinco.generation.take import RunSpec, Take
 from preprocessing.arrays import U8
 
 if TYPE_CHECKING:
-    from pinco.generation.model import Model
+    pass
 
 
 class ReplayError(PincoError, ValueError):
@@ -69,7 +69,7 @@ def replay(
     take, asked = Take(row.job(), recipe.generation.seed), recipe.generation
     spec = _spec(row, asked, store_uri, access)
     model = Model(_model_settings(row, asked, settings), threads=row.threads or threads)
-    _check(asked, identity_of(take, model, spec), model)
+    _check(asked, identity_of(take, model, spec))
 
     placed = prepare(take.job, spec, CutoutCache(None, spec.recipe))
     encoded = encode(model, placed, take.job)
@@ -114,7 +114,7 @@ def _model_settings(row: Row, asked: GenerationIdentity, today: ModelSettings) -
     )
 
 
-def _check(then: GenerationIdentity, now: GenerationIdentity, model: Model) -> None:
+def _check(then: GenerationIdentity, now: GenerationIdentity) -> None:
     differing = [
         f"{field.name}: {getattr(then, field.name)!r} then, {getattr(now, field.name)!r} now"
         for field in fields(GenerationIdentity)
