@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
-from pinco.catalog.quality import QualityRules
+from pinco.catalog.quality.decision import QualityRules
 from pinco.catalog.store.access import StoreAccess
 from pinco.generation.settings import ModelSettings
 

@@ -21,6 +21,7 @@ from ray.exceptions import ObjectLostError, RayError, RayTaskError
 
 from flows.driver.endings import NoWorkersLeftError
 from flows.driver.schedule import Batch, Schedule
+from pinco.errors import first_line
 from pinco.generation.faults import AcceleratorFaultError, DeviceMemoryError
 
 log = logging.getLogger(__name__)
@@ -183,7 +184,7 @@ class Dispatch(Generic[Job, Result]):
             self._schedule.unprepared(call.lane, call.batch)
             self._end_rows(call.batch, "failed", _cause(error))
         except RayError as error:
-            log.warning("a preprocessing actor died: %s", _first_line(error))
+            log.warning("a preprocessing actor died: %s", first_line(error))
             self._replace_preparer(number, seat, error)
         else:
             seat.pop()
@@ -240,16 +241,14 @@ class Dispatch(Generic[Job, Result]):
         """The actor died or is to be left: its head batch is suspect, the one behind it is not."""
         ray.kill(seat.actor)
         failures = seat.failures + 1 if seat.loading is not None else 0
-        log.warning("inference actor of lane %d is gone (%s)", lane, _first_line(error))
+        log.warning("inference actor of lane %d is gone (%s)", lane, first_line(error))
         quarantined = self._schedule.actor_died(lane)
         if failures < self._limits.start_failures:
             self._generators[lane] = self._start_generator(failures)
         else:
             self._generators[lane] = None
             if not self._schedule.close_lane(lane):
-                raise NoWorkersLeftError(
-                    f"no inference actor could be started; the last one said: {_first_line(error)}"
-                )
+                raise NoWorkersLeftError(f"no inference actor could be started; the last one said: {first_line(error)}")
         if quarantined is not None:
             self._end_rows(quarantined, "quarantined", error)
 
@@ -277,7 +276,3 @@ class Dispatch(Generic[Job, Result]):
 def _cause(error: RayTaskError) -> BaseException:
     """The actor's own exception, without Ray's remote traceback around it."""
     return error.cause if isinstance(error.cause, BaseException) else error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pinco.catalog.ids.identity import Recipe
 from pinco.catalog.ids.job import Job, Size
-from pinco.catalog.quality import QualityRules, decide
+from pinco.catalog.quality.decision import QualityRules, decide
 from pinco.catalog.sheet.channels import Channel
 from pinco.generation.cutouts import CutoutCache
 from pinco.generation.settings import ModelSettings

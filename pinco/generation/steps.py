@@ -27,7 +27,8 @@ from pinco.catalog.delivery.provenance import Provenance
 from pinco.catalog.ids.identity import GenerationIdentity, Recipe
 from pinco.catalog.ids.job import Job
 from pinco.catalog.manifest.schema import Row
-from pinco.catalog.quality import core_identical, decide
+from pinco.catalog.quality.decision import decide
+from pinco.catalog.quality.measures import core_identical
 from pinco.catalog.store.base import Store
 from pinco.errors import PincoError
 from pinco.generation.cutouts import CutoutCache

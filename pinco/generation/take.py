@@ -10,10 +10,11 @@ from typing import Literal
 from pinco.catalog.delivery.finish import Shadow
 from pinco.catalog.ids.job import Job
 from pinco.catalog.manifest.schema import Row
-from pinco.catalog.quality import QualityRules
+from pinco.catalog.quality.decision import QualityRules
 from pinco.catalog.sheet.channels import Channel
 from pinco.catalog.store.access import DEFAULT_ACCESS, StoreAccess
 from pinco.catalog.store.base import Store, StoreError
+from pinco.errors import first_line
 from preprocessing.cutout import CutoutRecipe
 
 
@@ -92,7 +93,7 @@ def failed_row(
         error_type = "worker_died"
         message = (
             f"Making this image ended {kills} workers, each time with nothing else asked of them. "
-            f"It is set aside until `pinco retry`. The last one: {_first_line(error)}"
+            f"It is set aside until `pinco retry`. The last one: {first_line(error)}"
         )
     else:
         error_type = str(getattr(error, "code", type(error).__name__))
@@ -106,7 +107,3 @@ def failed_row(
         error_message=message,
         transient=status == "failed" and isinstance(error, StoreError | ConnectionError | TimeoutError),
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
