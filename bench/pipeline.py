@@ -25,7 +25,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from flows.driver.run import run_catalog
+from flows.driver.run import run_stages
 from flows.planning import CatalogRequest, plan_catalog, run_spec
 from flows.settings import Settings, load_settings
 from pinco.catalog.manifest.commits import CommitLog
@@ -140,7 +140,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         request = write_shop(Path(folder), arguments.images)
         with Sampler() as sampler:
-            summary = run_catalog(request, settings)
+            summary = run_stages(request, settings)
         if summary.error is not None:
             raise summary.error
         flow, start, end = counted(read_rows(open_store(request.store)))

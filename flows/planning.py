@@ -10,7 +10,7 @@ from flows.settings import Settings
 from pinco.catalog.manifest.commits import CommitLog
 from pinco.catalog.manifest.orphans import adopt_orphans
 from pinco.catalog.photos.listing import read_catalog
-from pinco.catalog.plan.planner import Plan, check_sheet, make_plan
+from pinco.catalog.plan.planner import Plan, check_sheet, make_plan, plan_retry
 from pinco.catalog.sheet.channels import read_channels
 from pinco.catalog.sheet.image_requests import SheetSettings
 from pinco.catalog.sheet.problems import SheetProblem
@@ -24,9 +24,15 @@ from preprocessing.canvas import Placement
 
 @dataclass(frozen=True)
 class CatalogRequest:
-    """What somebody asks for, as addresses: sheet and catalog to read, store to write, and which part of it.
+    """The images of a prompt sheet, as addresses.
 
-    only: SKUs, none = all. limit: at most so many images now. redo: make again what is there.
+    Attributes:
+        sheet: The prompt sheet: a path or an s3:// address.
+        catalog: The product photos: a folder, a prefix or a table.
+        store: Where images and manifest go.
+        only: Only these SKUs; none = all.
+        limit: Make at most so many images now.
+        redo: Make images again that are done.
     """
 
     sheet: str
@@ -37,8 +43,29 @@ class CatalogRequest:
     redo: bool = False
 
 
+@dataclass(frozen=True)
+class RetryRequest:
+    """The images of an earlier run that failed or are quarantined, to be made whatever the reason was.
+
+    Attributes:
+        store: The store of that run.
+        run: Its id.
+    """
+
+    store: str
+    run: str
+
+
+RunRequest = CatalogRequest | RetryRequest
+"""What a run can be asked for."""
+
+
 def sheet_settings(settings: Settings) -> SheetSettings:
-    """What names in a sheet mean, and what holds where it says nothing. Raises ChannelError."""
+    """What names in a sheet mean, and what holds where it says nothing.
+
+    Raises:
+        ChannelError: A channel of the settings is not valid.
+    """
     return SheetSettings(
         channels=read_channels(settings.channels),
         templates=settings.templates,
@@ -50,14 +77,30 @@ def sheet_settings(settings: Settings) -> SheetSettings:
 
 
 def validate(sheet: str, catalog: str, settings: Settings) -> list[SheetProblem]:
-    """Check a sheet without reading a photo. Returns the warnings; raises SheetError with everything that is wrong."""
+    """Check a sheet without reading a photo, and return the warnings.
+
+    Raises:
+        SheetError: With all errors at once.
+    """
     read = read_sheet(sheet, access=settings.access)
     found = read_catalog(catalog, access=settings.access)
     return check_sheet(read, found, sheet_settings(settings), access=settings.access)
 
 
+def plan_run(request: RunRequest, settings: Settings) -> Plan:
+    """What a request leaves to be made.
+
+    Raises:
+        SheetError: The sheet, the catalog or a photo has errors.
+        StoreError: The store cannot be used.
+    """
+    if isinstance(request, RetryRequest):
+        return plan_retry(open_store(request.store, settings.access), request.run)
+    return plan_catalog(request, settings)
+
+
 def plan_catalog(request: CatalogRequest, settings: Settings) -> Plan:
-    """What the request leaves to be made. Raises SheetError and StoreError."""
+    """What the request leaves to be made; raises what `plan_run` does."""
     return make_plan(
         read_sheet(request.sheet, access=settings.access),
         read_catalog(request.catalog, access=settings.access),

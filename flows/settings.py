@@ -1,18 +1,20 @@
-"""Settings of a run: ``pinco.yaml`` < environment (``PINCO_RAY__ADDRESS=...``) < flags.
+"""Settings of a run: `pinco.yaml` < environment (`PINCO_RAY__ADDRESS=...`) < flags.
 
 The same flow runs on a laptop and on a cluster; only what stands here differs.
 """
 
 from __future__ import annotations
 
+import copy
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
-from pinco.catalog.quality import QualityRules
+from pinco.catalog.quality.decision import QualityRules
 from pinco.catalog.store.access import StoreAccess
 from pinco.generation.settings import ModelSettings
 
@@ -55,7 +57,10 @@ class RaySettings(_Section):
 class CommitSettings(_Section):
     """When finished rows become visible: after so many, or so long after the last commit, whichever is first.
 
-    part_seconds: how often they are written before that, for the next run to find if this one is killed.
+    Attributes:
+        rows: Rows per commit.
+        minutes: Time between commits.
+        part_seconds: How often rows are written before that, for the next run to find if this one is killed.
     """
 
     rows: int = Field(500, ge=1)
@@ -64,17 +69,20 @@ class CommitSettings(_Section):
 
 
 class FailureSettings(_Section):
-    """A run ends, after a commit, when more than ``share`` of at least ``rows`` finished rows failed."""
+    """A run ends, after a commit, when more than `share` of at least `rows` finished rows failed."""
 
     share: float = Field(0.5, gt=0, le=1)
     rows: int = Field(20, ge=1)
 
 
 class PrefectSettings(_Section):
-    """Whether a local ``pinco run`` goes through Prefect.
+    """Whether a local `pinco run` goes through Prefect.
 
-    auto: through the server of PREFECT_API_URL, else without one; temporary: a server for this run only (it takes 15 s
-    to start on two cores and leaves nothing to look at afterwards, so it is not the default); off: never.
+    Attributes:
+        mode: "auto" goes through the server of PREFECT_API_URL, and without Prefect where there is none; "temporary"
+            starts a server for this run only (15 s on two cores, and nothing is left to look at afterwards, so it is
+            not the default); "off" never uses Prefect.
+        heartbeat_seconds: How often the progress artifact is updated.
     """
 
     mode: Literal["auto", "temporary", "off"] = "auto"
@@ -136,13 +144,18 @@ class Settings(BaseSettings):
         return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, yaml_file=file)
 
 
-def load_settings(**flags: Any) -> Settings:
-    """Settings with flags on top. Keys are dotted with ``__`` (``model__backbone``); a flag that is None was not given.
+def load_settings(given: Mapping[str, Any] | None = None, /, **flags: Any) -> Settings:
+    """The settings of file and environment, with what is given on top.
+
+    Args:
+        given: Settings by section, as `Settings.model_dump` writes them.
+        flags: Single settings, which go first; sections and names are joined by two underscores (`model__backbone`). A
+            flag that is None was not given.
 
     Raises:
-        pydantic.ValidationError: naming the section and the field.
+        pydantic.ValidationError: A setting is unknown or out of range; it names the section and the field.
     """
-    nested: dict[str, Any] = {}
+    nested: dict[str, Any] = copy.deepcopy(dict(given or {}))
     for name, value in flags.items():
         if value is None:
             continue

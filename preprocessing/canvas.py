@@ -14,9 +14,10 @@ from typing import Literal
 import numpy as np
 
 from preprocessing.arrays import U8
+from preprocessing.blend import over_neutral
 from preprocessing.cutout import Cutout
 from preprocessing.resample import RESAMPLE, Box, Layer, Window, resample
-from preprocessing.sobel import over_neutral, sobel
+from preprocessing.sobel import sobel
 
 __all__ = ["RESAMPLE", "Box", "Canvas", "Layer", "Placement", "compose", "place", "resample", "working_size"]
 

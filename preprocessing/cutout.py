@@ -16,7 +16,7 @@ from preprocessing.depth import DepthEstimator, SilhouetteRelief
 from preprocessing.mask import find_mask
 from preprocessing.packshot.matte import decontaminate
 
-CODE_RECIPE = 2
+CUTOUT_CODE = 2
 """Raise it with every change to this package that changes a cutout: cached cutouts are made again then."""
 
 _MAGIC = b"pinco-cutout-1\n"
@@ -37,8 +37,8 @@ class CutoutRecipe:
     depth: str = SilhouetteRelief.name
 
     def version(self) -> str:
-        """12 hex digits that change with every setting and with `CODE_RECIPE`."""
-        canonical = json.dumps({"code": CODE_RECIPE, **asdict(self)}, sort_keys=True, separators=(",", ":"))
+        """12 hex digits that change with every setting and with `CUTOUT_CODE`."""
+        canonical = json.dumps({"code": CUTOUT_CODE, **asdict(self)}, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 

@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from preprocessing.arrays import U8
+from preprocessing.colour import colour_space, to_srgb
 from preprocessing.errors import (
     EmptyPhotoError,
     NotAPhotoError,
@@ -143,8 +144,8 @@ def _turned(pixels: U8, orientation: int) -> U8:
 
 
 def _to_rgb(image: Image.Image) -> tuple[U8, U8 | None, bytes | None]:
-    icc = _readable_profile(image.info.get("icc_profile"))
-    space = _colour_space(icc)
+    icc: bytes = image.info.get("icc_profile") or b""
+    space = colour_space(icc)
     if image.mode == "I;16":  # 16-bit grey; 16-bit RGB comes from Pillow as its high bytes already
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     elif image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK"):
@@ -157,39 +158,11 @@ def _to_rgb(image: Image.Image) -> tuple[U8, U8 | None, bytes | None]:
                 "The photo is in CMYK (print colours) without a colour profile, so its colours cannot be known. "
                 "Please save it as RGB, or with its profile."
             )
-        return np.asarray(_to_srgb(image, icc)), None, None
+        return np.asarray(to_srgb(image, icc)), None, None
     alpha: U8 | None = None
     if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
         image = image.convert("RGBA")
         alpha = np.asarray(image)[..., 3]
     if space == "GRAY" and image.mode == "L":  # a grey profile cannot describe RGB pixels
-        return np.asarray(_to_srgb(image, icc)), alpha, None
+        return np.asarray(to_srgb(image, icc)), alpha, None
     return np.asarray(image.convert("RGB")), alpha, icc if space == "RGB" else None
-
-
-def _readable_profile(icc: bytes | None) -> bytes | None:
-    return icc if icc and _colour_space(icc) else None
-
-
-def _colour_space(icc: bytes | None) -> str:
-    """ "RGB", "GRAY", "CMYK", ...; "" for no profile or a broken one, which colour management would ignore as well."""
-    if not icc:
-        return ""
-    try:
-        return str(ImageCms.ImageCmsProfile(io.BytesIO(icc)).profile.xcolor_space).strip()
-    except OSError:
-        return ""
-
-
-def _to_srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
-    assert icc is not None
-    converted = ImageCms.profileToProfile(
-        image,
-        ImageCms.ImageCmsProfile(io.BytesIO(icc)),
-        ImageCms.createProfile("sRGB"),
-        renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-        outputMode="RGB",
-        flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
-    )
-    assert converted is not None
-    return converted

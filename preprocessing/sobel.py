@@ -5,16 +5,11 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from preprocessing.arrays import F32, NEUTRAL, U8
+from preprocessing.arrays import F32, U8
+from preprocessing.blend import over_neutral
 
 FULL_EDGE = 4.0 * 127.5
 """Response of the 3 x 3 Sobel kernel to a step of half the 8-bit range; such an edge and every stronger one reads 1."""
-
-
-def over_neutral(rgb: U8, alpha: U8) -> U8:
-    """The product on neutral grey: `rgb` `[H, W, 3]` over level 128 by `alpha` `[H, W]`."""
-    weight = alpha.astype(np.uint32)[..., None]
-    return ((rgb * weight + NEUTRAL * (255 - weight) + 127) // 255).astype(np.uint8)
 
 
 def sobel(rgb: U8, alpha: U8) -> F32:

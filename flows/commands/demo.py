@@ -1,4 +1,4 @@
-"""``pinco demo``: drawn products, a sheet, and the real run on both."""
+"""`pinco demo`: drawn products, a sheet, and the real run on both."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def demo(
 
     It is the ordinary run: `pinco run DIR/sheet.csv --catalog DIR/photos --store DIR/store` goes on from there.
     """
-    from flows.launch import launch
     from flows.planning import CatalogRequest
     from flows.settings import load_settings
+    from flows.start import start_run
     from pinco.catalog.manifest.readers import export_manifest
     from pinco.catalog.store.access import open_store
     from pinco.toy.drawing.photos import write_demo_photos
@@ -40,7 +40,7 @@ def demo(
         sheet = write_sheet(out / "sheet.csv", photos)
         drawn = time.perf_counter() - began
         typer.echo(f"{len(photos)} products drawn, {len(photos) * len(PLACES)} images asked for in {sheet}")
-        summary = launch(CatalogRequest(str(sheet), str(out / "photos"), str(out / "store")), settings)
+        summary = start_run(CatalogRequest(str(sheet), str(out / "photos"), str(out / "store")), settings)
         manifest = out / "manifest.parquet"
         export_manifest(open_store(str(out / "store")), manifest)
     _say(summary, out, manifest, drawn)

@@ -1,51 +1,71 @@
-"""How commands end: with a sentence instead of a traceback, and with a code that scripts can rely on."""
+"""How commands end: with a sentence instead of a traceback, and with an exit code that scripts can rely on."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import click
 import typer
 from pydantic import ValidationError
 
 from flows.driver.endings import NoWorkersLeftError, RunInterruptedError, TooManyFailuresError
-from pinco.catalog.manifest.readers import UnknownGenerationError
-from pinco.catalog.sheet.channels import ChannelError
 from pinco.catalog.sheet.problems import SheetError
-from pinco.catalog.store.base import StoreError
+from pinco.errors import PincoError
 
 FAILED = 1
 BAD_SHEET = 2
 ENDED_EARLY = 3
 INTERRUPTED = 130
 
+TRACEBACK = "PINCO_TRACEBACK"
+"""Environment variable: set to 1, errors are raised as they are, for a report to the developers."""
+
 
 @contextmanager
 def cli_errors() -> Iterator[None]:
-    """Errors that a person can do something about become text and an exit code; everything else stays a traceback."""
+    """Print what goes wrong inside as sentences, and exit with its code."""
     try:
         yield
-    except SheetError as errors:
-        for problem in errors.warnings:
-            typer.echo(f"warning: {problem}", err=True)
-        for problem in errors.errors:
-            typer.echo(str(problem), err=True)
-        typer.echo(f"{len(errors.errors)} to mend; nothing was made.", err=True)
-        raise typer.Exit(BAD_SHEET) from None
-    except ValidationError as error:
-        for found in error.errors():
-            place = ".".join(str(part) for part in found["loc"])
-            typer.echo(f"settings, {place}: {found['msg']} (found {found['input']!r})", err=True)
-        raise typer.Exit(FAILED) from None
-    except (StoreError, ChannelError, UnknownGenerationError, FileNotFoundError) as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(FAILED) from None
+    except (typer.Exit, click.ClickException, click.Abort):
+        raise
+    except Exception as error:
+        if os.environ.get(TRACEBACK) == "1":
+            raise
+        for line in sentences(error):
+            typer.echo(line, err=True)
+        raise typer.Exit(exit_code(error)) from None
+
+
+def sentences(error: Exception) -> list[str]:
+    """What a person should read about an error, a line each."""
+    if isinstance(error, SheetError):
+        count = len(error.errors)
+        return [
+            *(f"warning: {problem}" for problem in error.warnings),
+            *(str(problem) for problem in error.errors),
+            f"{count} {'error' if count == 1 else 'errors'} to fix; no images were made.",
+        ]
+    if isinstance(error, ValidationError):
+        return [
+            f"settings, {'.'.join(str(part) for part in found['loc'])}: {found['msg']} (found {found['input']!r})"
+            for found in error.errors()
+        ]
+    if isinstance(error, PincoError | OSError | ValueError) and str(error):
+        return [str(error)]
+    return [
+        f"Pinco stopped on an unexpected error ({type(error).__name__}: {error}). What was finished is kept. "
+        f"Set {TRACEBACK}=1 to see where it happened, and please report it."
+    ]
 
 
 def exit_code(error: Exception | None) -> int:
-    """The code for what ended a run early; 0 for a run that came to its end, whatever its rows came to."""
+    """The exit code for an error; 0 for None: a run that came to its end, whatever became of its rows."""
     if error is None:
         return 0
+    if isinstance(error, SheetError):
+        return BAD_SHEET
     if isinstance(error, RunInterruptedError):
         return INTERRUPTED
     return ENDED_EARLY if isinstance(error, TooManyFailuresError | NoWorkersLeftError) else FAILED

@@ -21,11 +21,11 @@ StoreOption = Annotated[
 ]
 EndpointOption = Annotated[
     str | None,
-    typer.Option("--s3-endpoint", metavar="URL", help="An S3-compatible server, if not the AWS variables' one."),
+    typer.Option("--s3-endpoint", metavar="URL", help="S3-compatible server. Default: as AWS is configured."),
 ]
 BackboneOption = Annotated[
     str | None,
-    typer.Option("--backbone", metavar="PATH", help="Folder of a Flux backbone. Default: the built-in toy."),
+    typer.Option("--backbone", metavar="PATH", help="Folder or hub id of a backbone. Default: the built-in model."),
 ]
 AdapterOption = Annotated[
     str | None,
@@ -33,9 +33,9 @@ AdapterOption = Annotated[
 ]
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="Make at most N images now.")]
 OnlyOption = Annotated[
-    list[str] | None, typer.Option("--only", metavar="SKU", help="Only this product; can be given several times.")
+    list[str] | None, typer.Option("--only", metavar="SKU", help="Only this product; can be repeated.")
 ]
 RedoOption = Annotated[
-    bool, typer.Option("--redo", help="Make again what is there already, for example with a new adapter.")
+    bool, typer.Option("--redo", help="Make images again that are done, for example with a new adapter.")
 ]
 OutFolder = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write to.")]

@@ -1,4 +1,4 @@
-"""``pinco plan``."""
+"""`pinco plan`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def plan(
     redo: RedoOption = False,
     s3_endpoint: EndpointOption = None,
 ) -> None:
-    """Say what a run would make, what is there already, and how long it may take. Runs nothing."""
+    """Show what a run would make, what is done already, and how long it may take. Makes no images."""
     from flows.planning import CatalogRequest, plan_catalog
     from flows.settings import load_settings
 
@@ -37,10 +37,10 @@ def plan(
     for warning in planned.warnings:
         typer.echo(f"warning: {warning}", err=True)
     products = len({job.sku for job in planned.jobs})
-    typer.echo(f"{len(planned.jobs)} images of {products} products are asked for.")
-    typer.echo(f"{len(planned.done)} are there already.")
+    typer.echo(f"{len(planned.jobs)} images of {products} products requested.")
+    typer.echo(f"{len(planned.done)} are done already.")
     if planned.held:
-        typer.echo(f"{len(planned.held)} failed for good or are quarantined; `pinco retry` asks for them again.")
+        typer.echo(f"{len(planned.held)} failed permanently or are quarantined; `pinco retry` makes them again.")
     typer.echo(f"{len(planned.work)} would be made now.")
     lanes = settings.ray.lanes_wanted
     if planned.work and planned.estimate.seconds is not None:
@@ -48,7 +48,7 @@ def plan(
         workers = "worker" if lanes == 1 else "workers"
         typer.echo(
             f"About {minutes:.1f} minutes on {lanes} {workers}, "
-            f"by the last {planned.estimate.basis} images of this store."
+            f"estimated from the last {planned.estimate.basis} images of this store."
         )
     elif planned.work:
-        typer.echo("How long that takes cannot be said yet: this store has no earlier images to judge by.")
+        typer.echo("No estimate yet: this store has no earlier images.")

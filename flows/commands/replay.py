@@ -1,4 +1,4 @@
-"""``pinco replay``."""
+"""`pinco replay`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.errors import FAILED, cli_errors
+from flows.commands.errors import cli_errors
 from flows.commands.options import AdapterOption, BackboneOption, EndpointOption, StoreArgument
 
 
@@ -24,18 +24,11 @@ def replay(
     The same bytes on the CPU, with the same lock, processor type and thread count; elsewhere the same product.
     """
     from flows.settings import load_settings
-    from pinco.generation.replay import ReplayError
     from pinco.generation.replay import replay as make_again
 
     with cli_errors():
         settings = load_settings(s3_endpoint=s3_endpoint, model__backbone=backbone, model__adapter=adapter)
-        try:
-            again = make_again(
-                store, generation_id, settings.model, access=settings.access, threads=settings.ray.threads
-            )
-        except ReplayError as error:
-            typer.echo(str(error), err=True)
-            raise typer.Exit(FAILED) from None
+        again = make_again(store, generation_id, settings.model, access=settings.access, threads=settings.ray.threads)
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_bytes(again.file)
     typer.echo(f"{out}: {again.row.sku}, {again.row.prompt!r}, seed {again.row.seed}")

@@ -1,4 +1,4 @@
-"""``pinco retry``."""
+"""`pinco retry`."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ def retry(
     adapter: AdapterOption = None,
     s3_endpoint: EndpointOption = None,
 ) -> None:
-    """Ask again for the images of a run that failed or are quarantined, whatever the reason was.
+    """Make the images of a run that failed or are quarantined, whatever the reason was.
 
-    Each gets another seed. A photo that was replaced meanwhile is a new request: run the sheet again for it.
+    Each gets another seed. A photo that was replaced since then is a new request: run the sheet again.
     """
     from flows.commands.show import print_summary
-    from flows.driver.run import retry_run
-    from flows.progress import bar, terminal
+    from flows.planning import RetryRequest
     from flows.settings import load_settings
+    from flows.start import start_run
 
     with cli_errors():
         settings = load_settings(s3_endpoint=s3_endpoint, model__backbone=backbone, model__adapter=adapter)
-        summary = retry_run(store, run, settings, watch=bar(terminal()))
+        summary = start_run(RetryRequest(store, run), settings)
     print_summary(summary)
     raise typer.Exit(exit_code(summary.error))

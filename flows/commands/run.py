@@ -1,4 +1,4 @@
-"""``pinco run``."""
+"""`pinco run`."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ def run(
     redo: RedoOption = False,
     s3_endpoint: EndpointOption = None,
 ) -> None:
-    """Make what the sheet asks for and the store does not have.
+    """Make the images that the sheet requests and the store does not have.
 
-    Safe to stop (Ctrl-C commits what is finished), to run again, and to run twice at once.
-    Exit code 0: the run came to its end (rows that failed are in the manifest); 2: the sheet has mistakes;
-    3: too many rows failed or no worker could be started; 130: it was interrupted.
+    It is safe to stop a run (Ctrl-C commits what is finished), to run it again, and to run two at once.
+    Exit code 0: the run is complete (rows that failed are in the manifest); 2: the sheet has errors;
+    3: too many rows failed or no worker could be started; 130: interrupted; 1: anything else.
     """
     from flows.commands.show import print_summary
-    from flows.launch import launch
     from flows.planning import CatalogRequest
     from flows.settings import load_settings
+    from flows.start import start_run
 
     with cli_errors():
         settings = load_settings(s3_endpoint=s3_endpoint, model__backbone=backbone, model__adapter=adapter)
-        summary = launch(CatalogRequest(sheet, catalog, store, tuple(only or ()), limit, redo), settings)
+        summary = start_run(CatalogRequest(sheet, catalog, store, tuple(only or ()), limit, redo), settings)
     print_summary(summary)
     raise typer.Exit(exit_code(summary.error))

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 def print_summary(summary: RunSummary) -> None:
     """One run in a few lines."""
     if summary.adopted:
-        typer.echo(f"{summary.adopted} images of an earlier run that broke off were taken over.")
+        typer.echo(f"{summary.adopted} images of an earlier, interrupted run were recovered.")
     if not summary.made and summary.error is None:
-        typer.echo(f"Nothing to make: all {summary.done_before} of {summary.planned} images are there already.")
+        typer.echo(f"Nothing to make: all {summary.done_before} of {summary.planned} images are done already.")
         _print_held(summary)
         return
-    typer.echo(f"Run {summary.run_id}: {describe(summary.statuses)} ({summary.done_before} were there already).")
+    typer.echo(f"Run {summary.run_id}: {describe(summary.statuses)} ({summary.done_before} were done already).")
     if summary.dropped:
-        typer.echo(f"{summary.dropped} of them another run had finished first; its images stay.")
+        typer.echo(f"{summary.dropped} of them were finished by another run first; its images are kept.")
     _print_held(summary)
     if summary.error is not None:
         typer.echo(f"The run ended early: {summary.error}", err=True)
@@ -34,4 +34,4 @@ def print_summary(summary: RunSummary) -> None:
 
 def _print_held(summary: RunSummary) -> None:
     if summary.held:
-        typer.echo(f"{summary.held} failed for good or are quarantined; `pinco retry` asks for them again.")
+        typer.echo(f"{summary.held} failed permanently or are quarantined; `pinco retry` makes them again.")

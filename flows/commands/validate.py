@@ -1,4 +1,4 @@
-"""``pinco validate``."""
+"""`pinco validate`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from flows.commands.options import CatalogOption, EndpointOption, SheetArgument
 def validate(
     sheet: SheetArgument,
     catalog: CatalogOption,
-    as_json: Annotated[bool, typer.Option("--json", help="Say it to a program, on standard output.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")] = False,
     s3_endpoint: EndpointOption = None,
 ) -> None:
-    """Check a sheet: every mistake at once, with its row, column and way out. Exit code 2 if there is one."""
+    """Check a sheet: all errors at once, each with row, column and what to do. Exit code 2 if there are errors."""
     from flows.planning import validate as check
     from flows.settings import load_settings
     from pinco.catalog.sheet.problems import SheetError, problems_json
@@ -35,4 +35,4 @@ def validate(
             return
         for warning in warnings:
             typer.echo(f"warning: {warning}", err=True)
-        typer.echo(f"{sheet} is fine.")
+        typer.echo(f"{sheet}: no errors.")

@@ -1,6 +1,6 @@
-"""The two kinds of actors of a run. Plain classes here; ``remote`` turns them into Ray actors.
+"""The two kinds of actors of a run. Plain classes here; `remote` turns them into Ray actors.
 
-Ray neither restarts them nor repeats their calls: the driver does (``flows.driver.dispatch``).
+Ray neither restarts them nor repeats their calls: the driver does (`flows.driver.dispatch`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from pinco.generation.model import Model
 
 
+_OWNED_BY_THE_DRIVER = {"max_restarts": 0, "max_task_retries": 0, "max_concurrency": 1}
+
+
 class Preprocessor:
     """Photos to canvases, on a CPU. Never imports torch."""
 
@@ -30,9 +33,13 @@ class Preprocessor:
         self._cutouts = CutoutCache(spec.open_store(), spec.recipe)
 
     def prepare(self, takes: Sequence[Take]) -> tuple[str, PlacedProduct]:
-        """The canvas that these takes share, as Ray's two return values: a small one for the driver, and the pixels.
+        """The canvas that these takes share.
 
-        Raises PhotoError, PhotoChangedError or StoreError, which end the takes' rows as failed.
+        Returns:
+            Ray's two return values: a small one for the driver, and the pixels.
+
+        Raises:
+            PhotoError, PhotoChangedError, StoreError: They end the takes' rows as failed.
         """
         return "prepared", prepare(takes[0].job, self._spec, self._cutouts)
 
@@ -46,7 +53,7 @@ class Generator:
         self._store = spec.open_store()
 
     def load(self) -> None:
-        """Bring the weights into memory. Apart from ``__init__``, so that the driver sees the error itself."""
+        """Bring the weights into memory. Apart from `__init__`, so that the driver sees the error itself."""
         from pinco.generation.model import Model
 
         self._model = Model(self._settings, threads=self._threads)
@@ -54,28 +61,30 @@ class Generator:
     def generate(self, takes: Sequence[Take], placed: PlacedProduct, attempts: int) -> list[Row]:
         """One row per take, in order; every image that a row names is durably written.
 
-        Raises DeviceMemoryError and AcceleratorFaultError, about which the driver decides.
+        Args:
+            takes: What to make, all on one canvas.
+            placed: The canvas.
+            attempts: How often making these rows was begun, this time included.
+
+        Raises:
+            DeviceMemoryError, AcceleratorFaultError: The driver decides what they mean.
         """
         if self._model is None:
             raise RuntimeError("load() comes first")
         return make_rows(takes, placed, self._model, self._spec, self._store, attempts=attempts)
 
 
-def remote_preprocessor(spec: RunSpec, settings: RaySettings, kind: type[Preprocessor] = Preprocessor) -> Any:
+def remote_preprocessor(spec: RunSpec, settings: RaySettings) -> Any:
     """Start a preprocessing actor."""
     import ray
 
-    actor = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0, max_concurrency=1)(kind)
+    actor = ray.remote(num_cpus=1, **_OWNED_BY_THE_DRIVER)(Preprocessor)
     return actor.remote(spec, settings.threads)
 
 
-def remote_generator(
-    spec: RunSpec, model: ModelSettings, settings: RaySettings, *, gpus: float, kind: type[Generator] = Generator
-) -> Any:
-    """Start an inference actor on ``gpus`` GPUs (Ray tells it which), or pinned to a CPU with 0."""
+def remote_generator(spec: RunSpec, model: ModelSettings, settings: RaySettings, *, gpus: float) -> Any:
+    """Start an inference actor on `gpus` GPUs (Ray tells it which), or pinned to a CPU with 0."""
     import ray
 
-    actor = ray.remote(num_gpus=gpus, num_cpus=0 if gpus else 1, max_restarts=0, max_task_retries=0, max_concurrency=1)(
-        kind
-    )
+    actor = ray.remote(num_gpus=gpus, num_cpus=0 if gpus else 1, **_OWNED_BY_THE_DRIVER)(Generator)
     return actor.remote(spec, model, settings.threads)

@@ -20,7 +20,6 @@ from pinco.catalog.manifest.schema import Row
 from pinco.generation.take import RunSpec, Take, failed_row, in_batches
 
 if TYPE_CHECKING:
-    from flows.driver.actors import Generator
     from flows.driver.dispatch import Refusal
 
 log = logging.getLogger(__name__)
@@ -42,7 +41,6 @@ def make_images(
     settings: Settings,
     session: RaySession,
     watch: Watch,
-    generator: type[Generator] | None = None,
 ) -> Made:
     """Every take becomes one committed row, or the stage ends early with what was finished committed."""
     recorder = Recorder(
@@ -52,7 +50,7 @@ def make_images(
     try:
         with StopRequest() as stop, watch(recorder.snapshot, len(takes)):
             session.wait()
-            _dispatch(takes, spec, settings, recorder, stop, generator)
+            _dispatch(takes, spec, settings, recorder, stop)
     except Exception as ended:
         log.error("the run ends early: %s", ended)
         error = ended
@@ -66,9 +64,8 @@ def _dispatch(
     settings: Settings,
     recorder: Recorder,
     stop: StopRequest,
-    kind: type[Generator] | None,
 ) -> None:
-    from flows.driver.actors import Generator, remote_generator, remote_preprocessor  # Ray is imported from here on
+    from flows.driver.actors import remote_generator, remote_preprocessor  # Ray is imported from here on
     from flows.driver.dispatch import Dispatch, Limits
 
     products = [[Batch(rows) for rows in batches] for batches in in_batches(takes, settings.ray.batch_rows)]
@@ -90,7 +87,7 @@ def _dispatch(
         schedule,
         lanes=lanes,
         make_preparer=lambda: remote_preprocessor(spec, settings.ray),
-        make_generator=lambda: remote_generator(spec, settings.model, settings.ray, gpus=gpus, kind=kind or Generator),
+        make_generator=lambda: remote_generator(spec, settings.model, settings.ray, gpus=gpus),
         refuse=refuse,
         deliver=recorder.add,
         tick=recorder.tick,

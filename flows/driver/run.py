@@ -1,7 +1,7 @@
 """The stages of a run, in order: plan the sheet, make the images, write the report.
 
-``pinco run`` calls ``run_catalog`` as it is; the Prefect flow passes a ``stage`` that wraps every stage in a task. The
-stages close over their data: nothing but names and numbers goes through Prefect.
+`flows.start` calls this, directly or through the Prefect flow, which passes a `stage` that wraps every stage in a task.
+The stages close over their data: nothing but names and numbers goes through Prefect.
 """
 
 from __future__ import annotations
@@ -10,22 +10,17 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from flows.driver.endings import RunInterruptedError
 from flows.driver.making import Made, make_images
 from flows.driver.ray_session import RaySession
 from flows.driver.reporting import write_report
-from flows.planning import CatalogRequest, adopt, new_run_id, plan_catalog, run_spec
+from flows.planning import RetryRequest, RunRequest, adopt, new_run_id, plan_run, run_spec
 from flows.progress import Watch, no_progress
 from flows.settings import Settings
-from pinco.catalog.ids.job import Job
-from pinco.catalog.plan.planner import Plan, plan_retry
-from pinco.catalog.store.access import open_store
+from pinco.catalog.plan.planner import Plan
 from pinco.generation.take import Take
-
-if TYPE_CHECKING:
-    from flows.driver.actors import Generator
 
 T = TypeVar("T")
 
@@ -38,9 +33,20 @@ class Stage(Protocol):
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What became of a run. ``statuses`` counts the rows that it made; ``error`` is what ended it early, if anything.
+    """What became of a run.
 
-    dropped: rows that another run had finished meanwhile. seconds: wall time by stage.
+    Attributes:
+        run_id: Name of the run.
+        store: Address of its store.
+        planned: Images that were requested.
+        done_before: Of these, how many were done before.
+        held: How many failed permanently or are quarantined, and are left alone.
+        adopted: Images of an earlier, interrupted run that were recovered.
+        statuses: The rows that this run made, by status.
+        dropped: Rows that another run had finished meanwhile.
+        report: Address of the contact sheet, if one was written.
+        seconds: Wall time in seconds by stage.
+        error: What ended the run early, if anything.
     """
 
     run_id: str
@@ -65,55 +71,30 @@ def run_directly(name: str, work: Callable[[], T], /) -> T:
     return work()
 
 
-def run_catalog(
-    request: CatalogRequest,
-    settings: Settings,
-    *,
-    stage: Stage = run_directly,
-    watch: Watch = no_progress,
-    generator: type[Generator] | None = None,
+def run_stages(
+    request: RunRequest, settings: Settings, *, stage: Stage = run_directly, watch: Watch = no_progress
 ) -> RunSummary:
-    """Make what the request asks for and the store does not have.
+    """Carry out a request: plan it, make its images, write the report.
 
-    Raises SheetError and StoreError before anything is made; what ends a run later is in the summary, because what was
-    finished until then is committed. ``generator`` takes another class of inference actors.
+    Args:
+        request: What is asked for.
+        settings: How it is carried out.
+        stage: Runs each stage under its name; Prefect makes a task of it.
+        watch: Shows the progress.
+
+    Returns:
+        What became of the run. What ended it early is in the summary, because what was finished is committed.
+
+    Raises:
+        SheetError: The sheet has errors; nothing was made.
+        StoreError: The store cannot be used; nothing was made.
     """
     run_id = new_run_id()
 
-    def plan() -> tuple[Plan, int]:
+    def plan_work() -> tuple[Plan, int]:
         adopted = adopt(request.store, run_id, settings)
-        return plan_catalog(request, settings), adopted
+        return plan_run(request, settings), adopted
 
-    return _carry_out(plan, run_id, request.store, settings, stage, watch, Take.first, generator)
-
-
-def retry_run(
-    store: str,
-    run_id: str,
-    settings: Settings,
-    *,
-    stage: Stage = run_directly,
-    watch: Watch = no_progress,
-    generator: type[Generator] | None = None,
-) -> RunSummary:
-    """Ask again, as a new run, for the images of a run that failed or are quarantined; each gets another seed."""
-
-    def plan() -> tuple[Plan, int]:
-        return plan_retry(open_store(store, settings.access), run_id), 0
-
-    return _carry_out(plan, new_run_id(), store, settings, stage, watch, Take.another, generator)
-
-
-def _carry_out(
-    plan_work: Callable[[], tuple[Plan, int]],
-    run_id: str,
-    store_uri: str,
-    settings: Settings,
-    stage: Stage,
-    watch: Watch,
-    take: Callable[[Job], Take],
-    generator: type[Generator] | None,
-) -> RunSummary:
     seconds: dict[str, float] = {}
 
     def timed(name: str, work: Callable[[], T], /) -> T:
@@ -126,11 +107,12 @@ def _carry_out(
     session = RaySession(settings.ray)  # starts beside the reading of the sheet
     try:
         plan, adopted = timed("plan", plan_work)
-        spec = run_spec(run_id, store_uri, settings)
+        spec = run_spec(run_id, request.store, settings)
+        take = Take.another if isinstance(request, RetryRequest) else Take.first
         takes = [take(job) for job in plan.work]
         made, report = Made(Counter()), None
         if takes:
-            made = timed("make", lambda: make_images(takes, spec, plan.base, settings, session, watch, generator))
+            made = timed("make", lambda: make_images(takes, spec, plan.base, settings, session, watch))
         if made.statuses and not isinstance(made.error, RunInterruptedError):
             report = timed("report", lambda: write_report(spec))
     finally:

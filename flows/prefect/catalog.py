@@ -1,84 +1,91 @@
-"""The Prefect flow ``catalog``: the stages of a run as tasks, a heartbeat, and a note on how it ended.
+"""The Prefect flow `catalog`: the stages of a run as tasks, a heartbeat, and a note on how the run ended.
 
 Prefect sees addresses and numbers. One task per stage, never one per image: a night has tens of thousands of them.
 """
 
 from __future__ import annotations
 
-import contextvars
-import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any, TypeVar
 
 from prefect import flow, task
-from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
+from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from flows.driver.run import RunSummary, run_catalog
-from flows.planning import CatalogRequest
-from flows.progress import Snapshot, Watch, describe, every
+from flows.driver.run import RunSummary, run_stages
+from flows.planning import CatalogRequest, RetryRequest, RunRequest
+from flows.prefect.heartbeat import heartbeat
+from flows.progress import describe
 from flows.settings import Settings, load_settings
-
-log = logging.getLogger(__name__)
+from pinco.errors import PincoError
 
 T = TypeVar("T")
 
 
+class RequestError(PincoError, ValueError):
+    """A flow run was asked for neither a sheet nor a retry, or for both."""
+
+    code = "invalid_request"
+
+
+class EndedEarlyError(PincoError):
+    """A run ended before its work was done; `summary` has what was finished and the reason."""
+
+    code = "ended_early"
+
+    def __init__(self, summary: RunSummary) -> None:
+        super().__init__(str(summary.error))
+        self.summary = summary
+
+
 @flow(name="catalog", retries=0, validate_parameters=True)
 def catalog(
-    sheet: str,
-    catalog: str,
+    sheet: str | None = None,
+    catalog: str | None = None,
+    *,
     store: str,
+    retry: str | None = None,
     backbone: str | None = None,
     adapter: str | None = None,
     only: list[str] | None = None,
     limit: int | None = None,
     redo: bool = False,
-) -> dict[str, Any]:
-    """Make what a prompt sheet asks for and the store does not have.
+    settings: dict[str, Any] | None = None,
+) -> RunSummary:
+    """Make what a prompt sheet asks for and the store does not have, or what failed in an earlier run.
 
     Args:
-        sheet: the prompt sheet, a path or an s3:// address.
-        catalog: product photos, a folder, an s3:// prefix or a table.
-        store: where images and manifest go, a folder or s3://bucket/prefix.
-        backbone: folder of the backbone; none = the settings'.
-        adapter: folder of the adapter; none = the settings'.
-        only: these SKUs; none = all.
-        limit: at most so many images now.
-        redo: make again what is there.
+        sheet: The prompt sheet: a path or an s3:// address. Leave it empty for a retry.
+        catalog: The product photos: a folder, an s3:// prefix or a table. Leave it empty for a retry.
+        store: Where images and manifest go: a folder or s3://bucket/prefix.
+        retry: Id of an earlier run whose failed and quarantined images are to be made, instead of a sheet.
+        backbone: Folder of the backbone; empty = the settings'.
+        adapter: Folder of the adapter; empty = the settings'.
+        only: Only these SKUs; empty = all.
+        limit: Make at most so many images now.
+        redo: Make again what is there.
+        settings: Settings of this run by section, where they differ from the worker's own.
     """
-    settings = load_settings(model__backbone=backbone, model__adapter=adapter)
-    summary = _carry_out(CatalogRequest(sheet, catalog, store, tuple(only or ()), limit, redo), settings)
-    _raise_error(summary)
-    return {"run_id": summary.run_id, "planned": summary.planned, "made": dict(summary.statuses)}
-
-
-def run_in_prefect(request: CatalogRequest, settings: Settings) -> RunSummary:
-    """A flow run for a caller that has its settings already and wants the whole summary."""
-    ended: list[RunSummary] = []
-
-    @flow(name="catalog", retries=0)
-    def run() -> None:
-        ended.append(_carry_out(request, settings))
-        _raise_error(ended[0])
-
-    state = run(return_state=True)
-    if not ended:
-        state.result()  # raises what went wrong before anything was made
-    return ended[0]
-
-
-def _carry_out(request: CatalogRequest, settings: Settings) -> RunSummary:
-    summary = run_catalog(request, settings, stage=as_task, watch=heartbeat(settings.prefect.heartbeat_seconds))
-    _note(summary)
+    loaded = load_settings(settings, model__backbone=backbone, model__adapter=adapter)
+    request = _request(sheet, catalog, store, retry, tuple(only or ()), limit, redo)
+    summary = run_stages(request, loaded, stage=as_task, watch=heartbeat(loaded.prefect.heartbeat_seconds))
+    create_markdown_artifact(note(summary), key="catalog-run", description=f"run {summary.run_id}")
+    if summary.error is not None:
+        raise EndedEarlyError(summary) from summary.error
     return summary
 
 
-def _raise_error(summary: RunSummary) -> None:
-    """What ended the run early makes the flow run a failed one."""
-    if summary.error is not None:
-        raise summary.error
+def run_in_prefect(request: RunRequest, settings: Settings) -> RunSummary:
+    """The flow, called from this process with settings that are loaded already."""
+    said = settings.model_dump(mode="json", exclude_unset=True)
+    try:
+        if isinstance(request, RetryRequest):
+            return catalog(store=request.store, retry=request.run, settings=said)
+        summary: RunSummary = catalog(**asdict(request) | {"only": list(request.only)}, settings=said)
+        return summary
+    except EndedEarlyError as ended:
+        return ended.summary
 
 
 def as_task(name: str, work: Callable[[], T], /) -> T:
@@ -87,37 +94,12 @@ def as_task(name: str, work: Callable[[], T], /) -> T:
     return stage()
 
 
-def heartbeat(seconds: float) -> Watch:
-    """A progress artifact, brought up to date every ``seconds``: a run that stands still is seen from afar."""
-
-    @contextmanager
-    def watch(snapshot: Snapshot, total: int) -> Iterator[None]:
-        context = contextvars.copy_context()  # knows the task run that the artifact belongs to
-        artifact = None
-
-        def beat() -> None:
-            nonlocal artifact
-            counts = snapshot()
-            share, text = 100.0 * counts.total() / total, f"{counts.total()} of {total}: {describe(counts)}"
-            try:
-                if artifact is None:
-                    artifact = context.run(create_progress_artifact, share, description=text)
-                else:
-                    context.run(update_progress_artifact, artifact, share, text)
-            except Exception as error:  # a server that restarts must not end the night
-                log.warning("the heartbeat could not be sent: %s", error)
-
-        with every(seconds, beat):
-            yield
-
-    return watch
-
-
-def _note(summary: RunSummary) -> None:
+def note(summary: RunSummary) -> str:
+    """What became of a run, as Markdown."""
     lines = [
         f"# Run {summary.run_id}",
         "",
-        f"{summary.planned} planned, {summary.done_before} there before, {describe(summary.statuses)}.",
+        f"{summary.planned} planned, {summary.done_before} done before, {describe(summary.statuses)}.",
         "",
         f"Store: `{summary.store}`",
     ]
@@ -125,4 +107,20 @@ def _note(summary: RunSummary) -> None:
         lines.append(f"\nContact sheet: `{summary.report}`")
     if summary.error is not None:
         lines.append(f"\nEnded early: {summary.error}")
-    create_markdown_artifact("\n".join(lines), key="catalog-run", description=f"run {summary.run_id}")
+    return "\n".join(lines)
+
+
+def _request(
+    sheet: str | None,
+    photos: str | None,
+    store: str,
+    retry: str | None,
+    only: tuple[str, ...],
+    limit: int | None,
+    redo: bool,
+) -> RunRequest:
+    if retry and not sheet:
+        return RetryRequest(store, retry)
+    if retry or not (sheet and photos):
+        raise RequestError("Name a sheet and a catalog, or the id of a run to retry; not both.")
+    return CatalogRequest(sheet, photos, store, only, limit, redo)

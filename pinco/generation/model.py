@@ -10,16 +10,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import cv2
 import torch
 
-from pinco.catalog.quality import extension, shrinkage
+from pinco.catalog.ids.identity import ModelIdentity
+from pinco.catalog.quality.measures import extension, shrinkage
 from pinco.generation.faults import AcceleratorFaultError, DeviceMemoryError, is_accelerator_fault, is_out_of_memory
 from pinco.generation.fingerprint import folder_sha256
 from pinco.generation.settings import ModelSettings
 from pinco.generation.weights import find_weights, fingerprint_cache
+from pinco.knobs import knobs_of
 from pinco.pipelines.encoded import EncodedCanvas
 from pinco.pipelines.flux import FluxPincoPipeline
 from pinco.toy.model.instruments import Segmenter
@@ -46,6 +47,18 @@ class EncodedProduct:
     canvas: EncodedCanvas
     alpha: U8
     segmented: U8 | None
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """The manifest columns that say what made an image (`pinco.catalog.manifest.schema.Row`)."""
+
+    backbone: str
+    backbone_sha256: str
+    adapter_sha256: str | None
+    device: str
+    threads: int
+    environment: str
 
 
 class Model:
@@ -93,17 +106,9 @@ class Model:
 
         Raises DeviceMemoryError and AcceleratorFaultError.
         """
-        settings = self._settings
+        knobs = self._settings.knobs()
         requests = [
-            self.pipeline.defaults.request(
-                prompt,
-                negative=negative,
-                seed=seed,
-                steps=settings.steps,
-                guidance=settings.guidance,
-                true_cfg=settings.true_cfg,
-                blending=settings.blending,
-            )
+            self.pipeline.defaults.request(prompt, negative=negative, seed=seed, **knobs)
             for prompt, negative, seed in asked
         ]
         with _faults_named():
@@ -118,44 +123,33 @@ class Model:
             extension(encoded.alpha, found, encoded.segmented), shrinkage(encoded.alpha, found, encoded.segmented)
         )
 
-    def identity(self) -> dict[str, Any]:
-        """The fields of ``GenerationIdentity`` that belong to the model and its settings."""
+    def identity(self) -> ModelIdentity:
+        """What the model and its settings contribute to a generation id."""
         return self._identity
 
-    def description(self) -> dict[str, Any]:
-        """The manifest columns that say what made an image."""
-        return {
-            "backbone": self._weights.name,
-            "backbone_sha256": self._identity["backbone_sha256"],
-            "adapter_sha256": self._identity["adapter_sha256"],
-            "device": self._device,
-            "threads": self._threads,
-            "environment": environment(),
-        }
-
-    def _identify(self) -> dict[str, Any]:
-        asked = self.pipeline.defaults.request(
-            "",
-            seed=0,
-            steps=self._settings.steps,
-            guidance=self._settings.guidance,
-            true_cfg=self._settings.true_cfg,
-            blending=self._settings.blending,
+    def description(self) -> ModelDescription:
+        """What the manifest says of the model."""
+        return ModelDescription(
+            self._weights.name,
+            self._identity.backbone_sha256,
+            self._identity.adapter_sha256,
+            self._device,
+            self._threads,
+            environment(),
         )
-        adapter, weights = self.pipeline.adapter, self._weights
-        return {
-            "steps": asked.steps,
-            "guidance": asked.guidance,
-            "true_cfg": asked.true_cfg,
-            "max_sequence_length": self.pipeline.defaults.max_sequence_length,
-            "scheduler": type(self.pipeline.pipe.scheduler).__name__,
-            "dtype": self._dtype,
-            "blending": asked.blending,
-            "prune": bool(adapter and adapter.settings.prune),
-            "adapter_scale": adapter.scale if adapter else 0.0,
-            "backbone_sha256": folder_sha256(weights.backbone, fingerprint_cache()),
-            "adapter_sha256": folder_sha256(weights.adapter, fingerprint_cache()) if weights.adapter else None,
-        }
+
+    def _identify(self) -> ModelIdentity:
+        defaults, adapter, weights = self.pipeline.defaults, self.pipeline.adapter, self._weights
+        return ModelIdentity(
+            **knobs_of(defaults.changed(**self._settings.knobs())),
+            max_sequence_length=defaults.max_sequence_length,
+            scheduler=type(self.pipeline.pipe.scheduler).__name__,
+            dtype=self._dtype,
+            prune=bool(adapter and adapter.settings.prune),
+            adapter_scale=adapter.scale if adapter else 0.0,
+            backbone_sha256=folder_sha256(weights.backbone, fingerprint_cache()),
+            adapter_sha256=folder_sha256(weights.adapter, fingerprint_cache()) if weights.adapter else None,
+        )
 
     def _load_segmenter(self) -> Segmenter | None:
         folder = self._weights.segmenter or self.pipeline.defaults.segmenter

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from pinco.knobs import KnobOverrides, knobs_of
 
 
-class ModelSettings(BaseModel):
-    """Which weights make the images, and how. None = what the backbone's own defaults say."""
+class ModelSettings(KnobOverrides):
+    """Which weights make the images, and how. None = what the backbone's own defaults say.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    Attributes:
+        backbone: A folder or a hub id; None = the built-in model with its own adapter and segmenter.
+        adapter: Folder of a Pinco adapter for the backbone.
+        segmenter: Folder of a product segmenter.
+        device: Where the backbone computes; "auto" takes a GPU if there is one.
+        dtype: Number format; "auto" is bfloat16 on a GPU, else float32.
+        working_pixels: Area in pixels that images are generated at.
+    """
 
-    # A folder or a hub id; None = the built-in toy with its own adapter, segmenter and classifier.
     backbone: str | None = None
     adapter: str | None = None
     segmenter: str | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    steps: int | None = Field(None, ge=1)
-    guidance: float | None = None
-    true_cfg: float | None = None
-    blending: bool | None = None
     working_pixels: int | None = Field(None, ge=256)
+
+    def knobs(self) -> dict[str, Any]:
+        """The knobs by name; None where nothing was said."""
+        return knobs_of(self)

@@ -6,29 +6,26 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args, get_type_hints
 
+from pinco.knobs import Knobs, knobs_of
 from pinco.pipelines.request import GenerationRequest
 
 DEFAULTS_FILE = "pinco.json"
 
 
-@dataclass(frozen=True)
-class GenerationDefaults:
-    """Settings that a request takes where nothing else is said.
+@dataclass(frozen=True, kw_only=True)
+class GenerationDefaults(Knobs):
+    """The knobs that a request takes where nothing else is said, and what else a backbone wants.
 
-    steps, guidance, true_cfg, blending: see `GenerationRequest`.
-    max_sequence_length: tokens of the prompt that the T5 encoder reads.
-    working_pixels: area that the backbone was trained at; the working size is chosen near it.
-    segmenter: folder of the product segmenter that belongs to the backbone, relative to it, if there is one.
+    Attributes:
+        max_sequence_length: Tokens of the prompt that the text encoder reads.
+        working_pixels: Area that the backbone was trained at; the working size is chosen near it.
+        segmenter: Folder of the product segmenter that belongs to the backbone, relative to it, if there is one.
     """
 
-    steps: int
-    guidance: float
-    true_cfg: float
     max_sequence_length: int
     working_pixels: int
-    blending: bool = False
     segmenter: str | None = None
 
     def __post_init__(self) -> None:
@@ -36,7 +33,7 @@ class GenerationDefaults:
             raise ValueError(f"max_sequence_length must lie between 1 and 512, not {self.max_sequence_length}")
         if self.working_pixels < 1:
             raise ValueError(f"working_pixels must be positive, not {self.working_pixels}")
-        self.request("", seed=0)  # the rest has the limits of a request
+        super().__post_init__()
 
     @classmethod
     def read(cls, folder: str | Path, family: Self) -> Self:
@@ -59,38 +56,27 @@ class GenerationDefaults:
         path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         return path
 
-    def request(
-        self,
-        prompt: str,
-        *,
-        seed: int,
-        negative: str | None = None,
-        steps: int | None = None,
-        guidance: float | None = None,
-        true_cfg: float | None = None,
-        blending: bool | None = None,
-    ) -> GenerationRequest:
-        """A request with these settings where none is given."""
-        return GenerationRequest(
-            prompt=prompt,
-            negative=negative,
-            seed=seed,
-            steps=self.steps if steps is None else steps,
-            guidance=self.guidance if guidance is None else guidance,
-            true_cfg=self.true_cfg if true_cfg is None else true_cfg,
-            blending=self.blending if blending is None else blending,
-        )
+    def request(self, prompt: str, *, seed: int, negative: str | None = None, **given: Any) -> GenerationRequest:
+        """A request with these knobs, except where one is given by name and not None.
+
+        Raises:
+            TypeError: A name is no knob, or a value is of the wrong type.
+            ValueError: A value is out of its range.
+        """
+        knobs = Knobs(**knobs_of(self)).changed(**given)
+        return GenerationRequest(prompt=prompt, negative=negative, seed=seed, **knobs_of(knobs))
 
 
-_KINDS: dict[str, tuple[type, ...]] = {
-    "steps": (int,),
-    "guidance": (int, float),
-    "true_cfg": (int, float),
-    "max_sequence_length": (int,),
-    "working_pixels": (int,),
-    "blending": (bool,),
-    "segmenter": (str, type(None)),
-}
+def _kinds() -> dict[str, tuple[type, ...]]:
+    """The JSON types that each entry of a `pinco.json` may have."""
+    kinds: dict[str, tuple[type, ...]] = {}
+    for name, kind in get_type_hints(GenerationDefaults).items():
+        options = get_args(kind) or (kind,)
+        kinds[name] = (int, float) if float in options else options
+    return kinds
+
+
+_KINDS = _kinds()
 
 
 def _checked(values: Any) -> Mapping[str, Any]:

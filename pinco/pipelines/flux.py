@@ -18,6 +18,7 @@ from torch import Tensor
 from pinco.adapter import PincoAdapter
 from pinco.adapter.families.flux import PATCH_SIZE
 from pinco.adapter.tokens import pack
+from pinco.knobs import knobs_of
 from pinco.pipelines.blending import StepEndBlender, latent_mask
 from pinco.pipelines.defaults import GenerationDefaults
 from pinco.pipelines.encoded import EncodedCanvas, check_size, image_tensor, map_tensor
@@ -137,8 +138,7 @@ class FluxPincoPipeline:
             return [[number] for number in range(len(requests))]
         groups: dict[tuple[Any, ...], list[int]] = {}
         for number, request in enumerate(requests):
-            alike = (request.steps, request.guidance, request.true_cfg, request.blending)
-            groups.setdefault(alike, []).append(number)
+            groups.setdefault(tuple(knobs_of(request).values()), []).append(number)
         return list(groups.values())
 
     def _generate_alike(self, encoded: EncodedCanvas, requests: Sequence[GenerationRequest]) -> list[U8]:

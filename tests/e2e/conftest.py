@@ -12,8 +12,10 @@ import cv2
 import numpy as np
 import pytest
 
-from flows.driver.run import RunSummary, run_catalog
-from flows.planning import CatalogRequest
+from flows.driver import actors
+from flows.driver.actors import Generator
+from flows.driver.run import RunSummary, run_stages
+from flows.planning import CatalogRequest, RetryRequest, RunRequest
 from flows.settings import CommitSettings, RaySettings, Settings
 from pinco.catalog.manifest.readers import read_rows
 from pinco.catalog.manifest.schema import Row
@@ -66,8 +68,17 @@ class Shop:
             writer.writerows({"channel": "small", **row} for row in rows)
         return str(path)
 
-    def run(self, sheet: str, **options: Any) -> RunSummary:
-        return run_catalog(CatalogRequest(sheet, self.catalog, self.store), self.settings, **options)
+    def run(self, sheet: str, *, generator: type[Generator] = Generator) -> RunSummary:
+        """Run a sheet; `generator` is the class that the inference actors are made of."""
+        return self._stages(CatalogRequest(sheet, self.catalog, self.store), generator)
+
+    def retry(self, run_id: str) -> RunSummary:
+        return self._stages(RetryRequest(self.store, run_id), Generator)
+
+    def _stages(self, request: RunRequest, generator: type[Generator]) -> RunSummary:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(actors, "Generator", generator)
+            return run_stages(request, self.settings)
 
     def rows(self) -> list[Row]:
         return read_rows(open_store(self.store, self.settings.access))

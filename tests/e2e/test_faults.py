@@ -15,7 +15,6 @@ import pytest
 import ray
 
 from flows.driver.actors import Generator
-from flows.driver.run import retry_run
 from flows.settings import FailureSettings, RaySettings
 from pinco.catalog.manifest.schema import Row
 from pinco.generation.steps import PlacedProduct
@@ -98,7 +97,7 @@ def test_a_row_that_always_kills_its_worker_is_quarantined_alone_and_can_be_retr
     again = shop.run(sheet)
     assert (again.made, again.held) == (0, 1), "the next night leaves it alone"
 
-    retried = retry_run(shop.store, summary.run_id, shop.settings)  # with actors that do not mind poison
+    retried = shop.retry(summary.run_id)  # with actors that do not mind poison
     (row,) = [row for row in shop.rows() if row.prompt == "poison"]
     assert (retried.made, row.image_uri is not None) == (1, True)
     assert row.seed != row.job().seed, "a retry takes another seed"

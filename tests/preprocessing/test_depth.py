@@ -53,11 +53,6 @@ def test_an_empty_mask_has_no_relief() -> None:
     assert relief(np.zeros((20, 30), np.uint8)).max() == 0.0
 
 
-def test_shares_must_fill_the_range() -> None:
-    with pytest.raises(ValueError, match="add up to 1"):
-        SilhouetteRelief(step=0.5)
-
-
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1))
 def test_any_mask_gives_a_map_in_range(height: int, width: int, seed: int) -> None:
     alpha = np.random.default_rng(seed).integers(0, 256, (height, width), dtype=np.uint8)

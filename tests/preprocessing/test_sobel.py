@@ -4,8 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preprocessing.arrays import NEUTRAL
-from preprocessing.sobel import over_neutral, sobel
+from preprocessing.sobel import sobel
 
 OPAQUE = np.full((32, 32), 255, np.uint8)
 
@@ -40,13 +39,6 @@ def test_colours_under_transparent_pixels_do_not_show() -> None:
     assert np.array_equal(sobel(one, alpha), sobel(other, alpha))
     assert sobel(one, alpha)[alpha == 0].max() == 0.0
     assert sobel(one, alpha)[8, 16] > 0.2  # the outline against the neutral ground
-
-
-def test_over_neutral_is_exact_at_both_ends() -> None:
-    image = np.random.default_rng(1).integers(0, 256, (8, 8, 3), dtype=np.uint8)
-    assert np.array_equal(over_neutral(image, np.full((8, 8), 255, np.uint8)), image)
-    assert (over_neutral(image, np.zeros((8, 8), np.uint8)) == NEUTRAL).all()
-    assert over_neutral(np.full((1, 1, 3), 28, np.uint8), np.full((1, 1), 51, np.uint8)).tolist() == [[[108] * 3]]
 
 
 @given(st.integers(1, 24), st.integers(1, 24), st.integers(0, 2**32 - 1))

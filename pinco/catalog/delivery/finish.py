@@ -6,21 +6,19 @@ done to the ground (enlarging, colour conversion, shadow) cannot reach the core.
 
 from __future__ import annotations
 
-import io
 from typing import Literal
 
 import cv2
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image
 
 from preprocessing.arrays import F32, U8
+from preprocessing.blend import blend
 from preprocessing.canvas import Layer
+from preprocessing.colour import convert
 
 Shadow = Literal["none", "contact-1"]
 """Names of the shadow recipes; the name goes into the generation id, so a change of look takes a new one."""
-
-SRGB_CONVERSION = "lcms2-relative-bpc-8bit"
-"""How colours are converted, both ways: Little CMS, relative colorimetric with black point compensation, 8 bit."""
 
 
 def finish(raw: U8, layer: Layer, *, icc: bytes | None = None, shadow: Shadow = "none") -> U8:
@@ -57,24 +55,8 @@ def over(layer: Layer, ground: U8) -> U8:
     result = ground.copy()
     core, edge = layer.alpha == 255, (layer.alpha > 0) & (layer.alpha < 255)
     result[core] = layer.rgb[core]
-    weight = layer.alpha[edge].astype(np.uint32)[:, None]
-    result[edge] = ((layer.rgb[edge] * weight + ground[edge] * (255 - weight) + 127) // 255).astype(np.uint8)
+    result[edge] = blend(layer.rgb[edge], layer.alpha[edge], ground[edge])
     return result
-
-
-def convert(pixels: U8, source: bytes | None, target: bytes | None) -> U8:
-    """Pixels `[H, W, 3]` from one RGB profile to another (None = sRGB), by the conversion named `SRGB_CONVERSION`."""
-    if source == target:
-        return pixels
-    converted = ImageCms.profileToProfile(
-        Image.fromarray(pixels),
-        _profile(source),
-        _profile(target),
-        renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-        outputMode="RGB",
-        flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
-    )
-    return np.asarray(converted, np.uint8)
 
 
 def layer_to_srgb(layer: Layer, icc: bytes | None) -> Layer:
@@ -108,7 +90,3 @@ def contact_shadow(alpha: U8) -> F32:
     pool = cv2.GaussianBlur(foot, (0, 0), sigmaX=0.12 * unit + 0.5, sigmaY=0.06 * unit + 0.5)
     shadow = 0.4 * line / max(float(line.max()), 1e-6) + 0.35 * pool / max(float(pool.max()), 1e-6)
     return np.asarray(cv2.resize(shadow, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
-
-
-def _profile(icc: bytes | None) -> ImageCms.ImageCmsProfile:
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB") if icc is None else io.BytesIO(icc))

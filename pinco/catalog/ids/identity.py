@@ -7,14 +7,15 @@ in the image's manifest row: replay needs nothing else.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, Self
 
 from pinco.catalog.ids.canonical import canonical_json, canonical_sha256
 from pinco.catalog.ids.job import MAX_SEED, Ask, Size
+from pinco.knobs import Knobs
 from preprocessing.canvas import RESAMPLE
 
-CODE_RECIPE = 1
+GENERATION_CODE = 1
 """Raised with every change of code that changes pixels or files for the same settings."""
 
 ImageFormat = Literal["png", "jpeg", "webp"]
@@ -23,34 +24,55 @@ IMAGE_FORMATS: tuple[ImageFormat, ...] = ("png", "jpeg", "webp")
 _FLOATS = ("guidance", "true_cfg", "adapter_scale")
 
 
-@dataclass(frozen=True)
-class GenerationIdentity:
+@dataclass(frozen=True, kw_only=True)
+class ModelIdentity(Knobs):
+    """What the model and its settings contribute to the pixels: the knobs, and the weights by their hashes.
+
+    Attributes:
+        max_sequence_length: Tokens of the prompt that the text encoder reads.
+        scheduler: Class name of the noise scheduler.
+        dtype: Number format that the backbone computes in.
+        prune: Whether subject tokens are kept only under the mask.
+        adapter_scale: Strength of the adapter, 0..1.
+        backbone_sha256: Hash of the backbone's configuration and sorted tensors.
+        adapter_sha256: The same of the adapter; None = the bare backbone.
+    """
+
+    max_sequence_length: int
+    scheduler: str
+    dtype: str
+    prune: bool
+    adapter_scale: float
+    backbone_sha256: str
+    adapter_sha256: str | None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in _FLOATS:
+            object.__setattr__(self, name, float(getattr(self, name)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationIdentity(ModelIdentity):
     """What decides the pixels and the file, beside the ask itself (which is in here through its `job_id`).
 
-    seed: the seed used; a retry after a rejected or failed attempt takes a new one, so it may differ from the ask's.
-    guidance: distilled guidance; true_cfg: classifier-free guidance with a second, negative pass (1 = off).
-    cutout_recipe: `CutoutRecipe.version()`, which covers the mask, depth and Sobel recipes.
-    resample: name of the product's resample (`preprocessing.canvas.RESAMPLE`).
-    backbone_sha256, adapter_sha256: config and sorted tensors; adapter None = the bare backbone.
-    shadow: name of the shadow recipe, "none" without one.
-    profile: "source" keeps the photo's colour profile in the file, "srgb" converts to it.
-    quality: 1..100 for JPEG and WebP; for PNG it has no effect, but is part of what was asked.
+    Attributes:
+        job_id: Hash of what was asked.
+        seed: The seed used; a retry takes a new one, so it may differ from the ask's.
+        cutout_recipe: `CutoutRecipe.version()`, which covers the mask, depth and Sobel recipes.
+        shadow: Name of the shadow recipe, "none" without one.
+        working_size: (width, height) in pixels that the backbone makes.
+        delivery_size: (width, height) in pixels of the file.
+        format: File format.
+        quality: 1..100 for JPEG and WebP; for PNG it has no effect, but is part of what was asked.
+        profile: "source" keeps the photo's colour profile in the file, "srgb" converts to it.
+        resample: Name of the product's resample (`preprocessing.canvas.RESAMPLE`).
+        code_recipe: Version of the code that makes pixels and files.
     """
 
     job_id: str
     seed: int
-    steps: int
-    guidance: float
-    true_cfg: float
-    max_sequence_length: int
-    scheduler: str
-    dtype: str
-    blending: bool
-    prune: bool
-    adapter_scale: float
     cutout_recipe: str
-    backbone_sha256: str
-    adapter_sha256: str | None
     shadow: str
     working_size: Size
     delivery_size: Size
@@ -58,17 +80,21 @@ class GenerationIdentity:
     quality: int
     profile: Literal["source", "srgb"] = "source"
     resample: str = RESAMPLE
-    code_recipe: int = CODE_RECIPE
+    code_recipe: int = GENERATION_CODE
 
     def __post_init__(self) -> None:
-        for name in _FLOATS:
-            object.__setattr__(self, name, float(getattr(self, name)))
+        super().__post_init__()
         for name in ("working_size", "delivery_size"):
             object.__setattr__(self, name, tuple(int(side) for side in getattr(self, name)))
         if not 0 <= self.seed <= MAX_SEED:
             raise ValueError(f"seed must be between 0 and {MAX_SEED}, not {self.seed}")
         if self.format not in IMAGE_FORMATS:
             raise ValueError(f"format must be one of {', '.join(IMAGE_FORMATS)}, not {self.format!r}")
+
+    @classmethod
+    def of(cls, model: ModelIdentity, **rest: Any) -> Self:
+        """The identity of one image of a model; `rest` are the remaining fields by name."""
+        return cls(**{field.name: getattr(model, field.name) for field in fields(ModelIdentity)}, **rest)
 
     def generation_id(self) -> str:
         """64 hex digits: sha256 of the canonical JSON of every field."""

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from tenacity import retry, retry_if_result, stop_after_attempt, wait_random_exponential
 
 from pinco.catalog.ids.job import Size
 from pinco.catalog.store.access import DEFAULT_ACCESS, StoreAccess
@@ -23,7 +24,6 @@ from preprocessing.errors import PhotoError
 
 SOURCES = "_sources/"
 _READERS = 8
-_TRIES = 50
 
 _SCHEMA = pa.schema(
     [
@@ -87,17 +87,26 @@ class SourceIndex:
 
     def save(self) -> None:
         """Keep what was learnt. Two at once are merged; older snapshots are removed."""
-        for _ in range(_TRIES):
-            if not self._new:
-                return
-            if self._store.put_if_absent(_key(self._seq + 1), _to_bytes(self._known.values())):
-                self._new = 0
-                for info in list(self._store.list(SOURCES)):
-                    if info.key < _key(self._seq):  # the one before stays for who is reading it
-                        self._store.delete(info.key)
-                self._seq += 1
-                return
+        if self._new:
+            self._save_snapshot()
+
+    @retry(
+        retry=retry_if_result(lambda written: not written),
+        stop=stop_after_attempt(50),
+        wait=wait_random_exponential(multiplier=0.01, max=1),
+        retry_error_callback=lambda _: False,  # nothing but time is lost
+    )
+    def _save_snapshot(self) -> bool:
+        """Write the next snapshot; where another process has just written that one, take its entries over."""
+        if not self._store.put_if_absent(_key(self._seq + 1), _to_bytes(self._known.values())):
             self._load()
+            return False
+        self._new = 0
+        for info in list(self._store.list(SOURCES)):
+            if info.key < _key(self._seq):  # the one before stays: another process may be reading it
+                self._store.delete(info.key)
+        self._seq += 1
+        return True
 
     def _has(self, uri: str, info: ObjectInfo) -> bool:
         known = self._known.get(uri)

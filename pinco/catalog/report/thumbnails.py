@@ -8,7 +8,8 @@ import warnings
 
 from PIL import Image, ImageCms, ImageOps
 
-_SRGB = ImageCms.createProfile("sRGB")
+from preprocessing.colour import to_srgb
+
 _MAX_PIXELS = 100_000_000
 """A contact sheet does not open what would fill the memory."""
 
@@ -41,7 +42,7 @@ def _small(picture: Image.Image, side: int) -> Image.Image:
         upright = upright.convert("RGBA" if has_alpha else "RGB")
     upright.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=3.0)
     alpha = upright.convert("RGBA").getchannel("A") if has_alpha else None
-    colours = _to_srgb(upright.convert("RGB") if upright.mode == "RGBA" else upright, profile)
+    colours = _in_srgb(upright.convert("RGB") if upright.mode == "RGBA" else upright, profile)
     if alpha is None:
         return colours
     ground = Image.new("RGB", colours.size, "white")
@@ -49,13 +50,10 @@ def _small(picture: Image.Image, side: int) -> Image.Image:
     return ground
 
 
-def _to_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
+def _in_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
     if profile:
         try:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            converted = ImageCms.profileToProfile(picture, source, _SRGB, outputMode="RGB")
-            if converted is not None:
-                return converted
+            return to_srgb(picture, profile)
         except (ImageCms.PyCMSError, OSError):  # a profile that does not fit its picture: shown as it is
             pass
     return picture.convert("RGB")

@@ -6,6 +6,7 @@ import difflib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import TypedDict, Unpack
 
 from pinco.errors import PincoError
 
@@ -45,26 +46,38 @@ class SheetError(PincoError):
         super().__init__("\n".join(str(error) for error in self.errors))
 
 
+class Place(TypedDict, total=False):
+    """Where in a file a problem is, and the way out; see `SheetProblem`."""
+
+    row: int | None
+    column: str | None
+    value: str | None
+    hint: str
+
+
 @dataclass
 class Problems:
-    """Collects what is found in one file while it is read on."""
+    """Collects the problems of one file while it is read.
+
+    Attributes:
+        file: Its address, for messages.
+        errors: What makes the file unusable.
+        warnings: What is probably not meant, but can be run.
+    """
 
     file: str
     errors: list[SheetProblem] = field(default_factory=list)
     warnings: list[SheetProblem] = field(default_factory=list)
 
-    def error(
-        self,
-        message: str,
-        *,
-        row: int | None = None,
-        column: str | None = None,
-        value: str | None = None,
-        hint: str = "",
-    ) -> None:
-        self.errors.append(SheetProblem(row, column, value, message, hint or None, self.file))
+    def error(self, message: str, **place: Unpack[Place]) -> None:
+        """Add an error."""
+        self.errors.append(self._problem(message, **place))
 
-    def warn(
+    def warn(self, message: str, **place: Unpack[Place]) -> None:
+        """Add a warning."""
+        self.warnings.append(self._problem(message, **place))
+
+    def _problem(
         self,
         message: str,
         *,
@@ -72,8 +85,8 @@ class Problems:
         column: str | None = None,
         value: str | None = None,
         hint: str = "",
-    ) -> None:
-        self.warnings.append(SheetProblem(row, column, value, message, hint or None, self.file))
+    ) -> SheetProblem:
+        return SheetProblem(row, column, value, message, hint or None, self.file)
 
 
 def in_order(problems: Iterable[SheetProblem]) -> list[SheetProblem]:

@@ -30,8 +30,11 @@ class ObjectNotFoundError(StoreError):
 class ObjectInfo:
     """What a store knows of an object without reading it.
 
-    etag: changes whenever the content does (S3's ETag; a folder's modification time and size).
-    modified: UTC.
+    Attributes:
+        key: The object's key.
+        size: Bytes.
+        etag: Changes whenever the content does (S3's ETag; a folder's modification time and size).
+        modified: When it was written, UTC.
     """
 
     key: str
@@ -43,8 +46,10 @@ class ObjectInfo:
 class Store(Protocol):
     """Objects by key. Keys are relative, with `/` between their parts. Safe to use from several threads.
 
-    uri: the folder's absolute path, or `s3://bucket/prefix`. `uri_of(key)` is the full address of one object.
     Every method raises StoreError where the store cannot be reached or denies access.
+
+    Attributes:
+        uri: The folder's absolute path, or `s3://bucket/prefix`; `uri_of(key)` is the full address of one object.
     """
 
     @property
@@ -53,7 +58,11 @@ class Store(Protocol):
     def uri_of(self, key: str) -> str: ...
 
     def get(self, key: str) -> bytes:
-        """The object's bytes. Raises ObjectNotFoundError."""
+        """The object's bytes.
+
+        Raises:
+            ObjectNotFoundError: There is none.
+        """
         ...
 
     def head(self, key: str) -> ObjectInfo | None:

@@ -66,7 +66,7 @@ class LocalStore:
                 os.link(staged, path)
             except FileExistsError:
                 return False
-            _sync_folder(path.parent)
+            sync(path.parent)
             return True
         except OSError as error:
             if error.errno in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
@@ -125,9 +125,9 @@ def _info(key: str, stat: os.stat_result) -> ObjectInfo:
     return ObjectInfo(key, stat.st_size, f"{stat.st_mtime_ns:x}-{stat.st_size:x}", modified)
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make the new name itself survive a power cut, not only the file's content."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Make a file's content, or a folder's entries (the names of new files), survive a power failure."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -12,15 +11,23 @@ from typing import Any
 import boto3
 import botocore.config
 import botocore.exceptions
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from pinco.catalog.store.base import ObjectInfo, ObjectNotFoundError, StoreError
 
 MAX_CONNECTIONS = 64
 """At least as many as there are threads on one store, or they would wait for each other's connections."""
 
-_CONFLICT_TRIES = 8
 _PAGE = 1000
 _ABSENT = {"NoSuchKey", "404", "NotFound"}
+
+
+class _KeyTakenError(StoreError):
+    """412: the key exists."""
+
+
+class _ConflictError(StoreError):
+    """409: another conditional write of this key has not ended yet."""
 
 
 class S3Store:
@@ -66,22 +73,28 @@ class S3Store:
         An answer that got lost makes boto3 ask again, and then this says False for an object that it did write: whoever
         must know reads the object back (the commit log does).
         """
-        for attempt in range(_CONFLICT_TRIES):
-            try:
-                with self._errors(key):
-                    self._client.put_object(
-                        Bucket=self._bucket,
-                        Key=self._prefix + key,
-                        Body=data,
-                        ContentType=content_type,
-                        IfNoneMatch="*",
-                    )
-                return True
-            except _KeyTakenError:
-                return False
-            except _ConflictError:  # another write of this key is under way: ask again, the same key
-                time.sleep(min(2.0, 0.05 * 2**attempt))
-        raise StoreError(f"{self.uri_of(key)} cannot be written: other writers of the same object keep interfering")
+        try:
+            self._create(key, data, content_type)
+        except _KeyTakenError:
+            return False
+        except _ConflictError as error:
+            raise StoreError(
+                f"{self.uri_of(key)} cannot be written: other writers of the same object keep interfering. "
+                "Run the command again."
+            ) from error
+        return True
+
+    @retry(
+        retry=retry_if_exception_type(_ConflictError),
+        stop=stop_after_attempt(8),
+        wait=wait_random_exponential(multiplier=0.05, max=2),
+        reraise=True,
+    )
+    def _create(self, key: str, data: bytes, content_type: str) -> None:
+        with self._errors(key):
+            self._client.put_object(
+                Bucket=self._bucket, Key=self._prefix + key, Body=data, ContentType=content_type, IfNoneMatch="*"
+            )
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         pages = self._client.get_paginator("list_objects_v2").paginate(
@@ -145,14 +158,6 @@ class S3Store:
     @property
     def _server(self) -> str:
         return self._endpoint or "AWS"
-
-
-class _KeyTakenError(StoreError):
-    """412: the key exists."""
-
-
-class _ConflictError(StoreError):
-    """409: another conditional write of this key has not ended yet."""
 
 
 @cache

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from flows import launch
+from flows import start
 from flows.commands.demo import PLACES, write_sheet
 from flows.driver.run import RunSummary
 from flows.planning import validate
@@ -24,7 +24,7 @@ def test_the_demo_draws_writes_a_sheet_and_runs_it(
         seen.append(request)
         return summary()
 
-    monkeypatch.setattr(launch, "launch", remember)
+    monkeypatch.setattr(start, "start_run", remember)
     done = pinco("demo", "--out", "here", "--products", 2, "--seed", 1)
     assert done.exit_code == 0, done.output
     (request,) = seen

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from flows.driver import run
+from flows import start
 from flows.driver.run import RunSummary
+from flows.planning import RetryRequest
 
 Pinco = Callable[..., Result]
 
@@ -19,7 +20,8 @@ def test_it_retries_that_run(pinco: Pinco, summary: Callable[..., RunSummary], m
         seen.extend(asked)
         return summary(done_before=0)
 
-    monkeypatch.setattr(run, "retry_run", remember)
+    monkeypatch.setattr(start, "start_run", remember)
     done = pinco("retry", "store", "last-night", "--adapter", "/a")
-    assert (done.exit_code, seen[:2], seen[2].model.adapter) == (0, ["store", "last-night"], "/a")
+    request, settings = seen
+    assert (done.exit_code, request, settings.model.adapter) == (0, RetryRequest("store", "last-night"), "/a")
     assert "2 ok, 1 failed" in done.output

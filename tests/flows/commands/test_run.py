@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from flows import launch
+from flows import start
 from flows.driver.endings import RunInterruptedError, TooManyFailuresError
 from flows.driver.run import RunSummary
 from flows.planning import CatalogRequest
@@ -24,7 +24,7 @@ def test_flags_become_the_request_and_the_settings(
         seen.extend(asked)
         return summary()
 
-    monkeypatch.setattr(launch, "launch", remember)
+    monkeypatch.setattr(start, "start_run", remember)
     done = pinco(
         *WORDS,
         "--backbone",
@@ -53,7 +53,7 @@ def test_flags_become_the_request_and_the_settings(
 def test_what_ended_it_early_is_the_exit_code(
     pinco: Pinco, summary: Callable[..., RunSummary], monkeypatch: pytest.MonkeyPatch, error: Exception, code: int
 ) -> None:
-    monkeypatch.setattr(launch, "launch", lambda *_: summary(error=error))
+    monkeypatch.setattr(start, "start_run", lambda *_: summary(error=error))
     done = pinco(*WORDS)
     assert (done.exit_code, str(error) in done.output) == (code, True)
 

@@ -12,8 +12,8 @@ import pytest
 from flows.driver import run as module
 from flows.driver.endings import NoWorkersLeftError, RunInterruptedError
 from flows.driver.making import Made
-from flows.driver.run import retry_run, run_catalog
-from flows.planning import CatalogRequest
+from flows.driver.run import run_stages
+from flows.planning import CatalogRequest, RetryRequest
 from flows.settings import Settings
 from pinco.catalog.manifest.commits import commit
 from pinco.catalog.manifest.parts import write_part
@@ -61,7 +61,7 @@ def test_stages_come_in_order_and_are_timed(asked: CatalogRequest, monkeypatch: 
         return work()
 
     monkeypatch.setattr(module, "make_images", making(Made(Counter(ok=1))))
-    summary = run_catalog(asked, SETTINGS, stage=stage)
+    summary = run_stages(asked, SETTINGS, stage=stage)
     assert names == ["plan", "make", "report"]
     assert list(summary.seconds) == ["plan", "make", "report", "close"]
     assert (summary.planned, summary.made, summary.report, NoRay.closed) == (1, 1, "report.html", 1)
@@ -74,14 +74,14 @@ def test_what_ends_a_run_early_is_in_the_summary(
     asked: CatalogRequest, monkeypatch: pytest.MonkeyPatch, error: Exception, report: str | None
 ) -> None:
     monkeypatch.setattr(module, "make_images", making(Made(Counter(ok=1), error=error)))
-    summary = run_catalog(asked, SETTINGS)
+    summary = run_stages(asked, SETTINGS)
     assert (summary.error, summary.report) == (error, report)
 
 
 def test_a_bad_sheet_ends_it_before_anything_and_ray_is_left(asked: CatalogRequest) -> None:
     Path(asked.sheet).write_text("sku,prompt\nnobody,on grass\n")
     with pytest.raises(SheetError):
-        run_catalog(asked, SETTINGS)
+        run_stages(asked, SETTINGS)
     assert NoRay.closed == 1
 
 
@@ -93,7 +93,7 @@ def test_a_retry_asks_for_the_failed_rows_of_one_run_with_other_seeds(
     commit(store, run_id="night", batch=1, parts=[write_part(store, "night", 1, rows)], base=0)
     takes: list[Any] = []
     monkeypatch.setattr(module, "make_images", making(Made(Counter(ok=2)), takes))
-    retry_run(asked.store, "night", SETTINGS)
+    run_stages(RetryRequest(asked.store, "night"), SETTINGS)
     assert {take.job.job_id for take in takes} == {row.job_id for row in rows}
     assert all(take.seed != take.job.seed for take in takes)
-    assert retry_run(asked.store, "another night", SETTINGS).made == 0
+    assert run_stages(RetryRequest(asked.store, "another night"), SETTINGS).made == 0

@@ -2,48 +2,71 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from flows.driver.endings import TooManyFailuresError
+from flows.driver.run import RunSummary
+from flows.planning import CatalogRequest, RetryRequest
 from flows.prefect import catalog as module
-from flows.prefect.catalog import catalog, heartbeat
+from flows.prefect.catalog import RequestError, catalog, note, run_in_prefect
+from flows.settings import RaySettings, Settings
 
 
 def test_the_run_form_has_addresses_and_no_data() -> None:
     properties = catalog.parameters.properties
-    assert list(properties) == ["sheet", "catalog", "store", "backbone", "adapter", "only", "limit", "redo"]
-    assert catalog.parameters.required == ["sheet", "catalog", "store"]
+    assert list(properties) == [
+        "sheet", "catalog", "store", "retry", "backbone", "adapter", "only", "limit", "redo", "settings"
+    ]  # fmt: skip
+    assert catalog.parameters.required == ["store"]
     assert all(field.get("description") for field in properties.values()), "the form says what to enter"
 
 
 @pytest.fixture
-def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    beats: list[tuple[Any, ...]] = []
+def stages(monkeypatch: pytest.MonkeyPatch, summary: Callable[..., RunSummary]) -> list[tuple[Any, Settings]]:
+    """The requests and settings that reach the stages; no server is needed to see them."""
+    seen: list[tuple[Any, Settings]] = []
 
-    def create(progress: float, description: str) -> str:
-        beats.append(("create", progress, description))
-        return "artifact"
+    def run_stages(request: Any, settings: Settings, **_: Any) -> RunSummary:
+        seen.append((request, settings))
+        return summary()
 
-    monkeypatch.setattr(module, "create_progress_artifact", create)
-    monkeypatch.setattr(module, "update_progress_artifact", lambda *update: beats.append(("update", *update)))
-    return beats
-
-
-def test_the_heartbeat_is_one_artifact_brought_up_to_date(sent: list[tuple[Any, ...]]) -> None:
-    counts: Counter[str] = Counter()
-    with heartbeat(60)(counts.copy, 4):
-        while not sent:
-            pass
-        counts["ok"] = 3
-    assert sent == [("create", 0.0, "0 of 4: starting"), ("update", "artifact", 75.0, "3 of 4: 3 ok")]
+    monkeypatch.setattr(module, "run_stages", run_stages)
+    monkeypatch.setattr(module, "create_markdown_artifact", lambda *_, **__: None)
+    monkeypatch.setattr(module, "catalog", catalog.fn)
+    return seen
 
 
-def test_a_server_that_is_away_does_not_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    def create(*_: object, **__: object) -> None:
-        raise ConnectionError("no server")
+def test_a_sheet_or_a_retry_is_asked_for(stages: list[tuple[Any, Settings]]) -> None:
+    catalog.fn("sheet.csv", "photos", store="out", only=["a"], limit=3)
+    catalog.fn(store="out", retry="last-night")
+    assert [request for request, _ in stages] == [
+        CatalogRequest("sheet.csv", "photos", "out", ("a",), 3, False),
+        RetryRequest("out", "last-night"),
+    ]
 
-    monkeypatch.setattr(module, "create_progress_artifact", create)
-    with heartbeat(60)(Counter, 4):
-        pass
+
+@pytest.mark.parametrize("asked", [{}, {"sheet": "s"}, {"sheet": "s", "catalog": "c", "retry": "r"}])
+def test_anything_else_is_refused_with_a_sentence(asked: dict[str, str], stages: list[tuple[Any, Settings]]) -> None:
+    with pytest.raises(RequestError, match="Name a sheet and a catalog, or the id of a run to retry"):
+        catalog.fn(store="out", **asked)
+
+
+@pytest.mark.parametrize("request_", [CatalogRequest("s", "c", "out", ("a",), 3, True), RetryRequest("out", "night")])
+def test_a_run_from_here_has_its_own_settings(request_: Any, stages: list[tuple[Any, Settings]]) -> None:
+    settings = Settings(ray=RaySettings(threads=3), channels={"web": {"size": "96x96"}})
+    run_in_prefect(request_, settings)
+    assert stages == [(request_, settings)]
+
+
+def test_an_early_end_is_a_failed_flow_run_and_a_whole_summary(
+    stages: list[tuple[Any, Settings]], summary: Callable[..., RunSummary], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = summary(error=TooManyFailuresError("9 of 10"))
+    monkeypatch.setattr(module, "run_stages", lambda *_, **__: ended)
+    assert run_in_prefect(RetryRequest("out", "night"), Settings()) is ended
+    with pytest.raises(module.EndedEarlyError, match="9 of 10"):
+        catalog.fn(store="out", retry="night")
+    assert "Ended early: 9 of 10" in note(ended)

@@ -42,14 +42,10 @@ def test_raw_images_have_the_canvas_size_and_follow_the_seed(model: Model, canva
 
 def test_identity_names_weights_and_settings(model: Model, model_settings: ModelSettings, toy: Path) -> None:
     identity = model.identity()
-    assert (identity["steps"], identity["dtype"], identity["scheduler"]) == (
-        2,
-        "float32",
-        "FlowMatchEulerDiscreteScheduler",
-    )
+    assert (identity.steps, identity.dtype, identity.scheduler) == (2, "float32", "FlowMatchEulerDiscreteScheduler")
     bare = Model(model_settings.model_copy(update={"adapter": None}), threads=1)
-    assert bare.identity()["adapter_sha256"] is None
-    assert bare.identity()["backbone_sha256"] == identity["backbone_sha256"]
+    assert bare.identity().adapter_sha256 is None
+    assert bare.identity().backbone_sha256 == identity.backbone_sha256
 
 
 def test_without_a_segmenter_nothing_is_scored_and_said_so(

@@ -106,6 +106,20 @@ def test_two_planners_at_once_keep_what_both_found(store: Store, tmp_path: Path,
     assert len(reads) == 2
 
 
+def test_a_save_that_never_gets_its_turn_loses_only_time(
+    folder_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"x")
+    index = SourceIndex(folder_store)
+    index.resolve(_infos(path))
+    tries: list[str] = []
+    monkeypatch.setattr(folder_store, "put_if_absent", lambda key, data: bool(tries.append(key)))
+    monkeypatch.setattr(SourceIndex._save_snapshot.retry, "sleep", lambda seconds: None)  # type: ignore[attr-defined]
+    index.save()
+    assert len(tries) == 50
+
+
 def test_old_snapshots_are_removed(folder_store: Store, tmp_path: Path) -> None:
     for number in range(5):
         path = tmp_path / f"{number}.png"

@@ -66,7 +66,7 @@ def test_a_missing_bucket_is_said(s3_endpoint: str) -> None:
 def test_a_conflict_is_asked_again_with_the_same_key(store: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
     conflict = ("ConditionalRequestConflict", 409)
     monkeypatch.setattr(store._client, "put_object", _answers(conflict, conflict))
-    monkeypatch.setattr(s3.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(S3Store._create.retry, "sleep", lambda seconds: None)  # type: ignore[attr-defined]
     assert store.put_if_absent("x", b"1")
     monkeypatch.setattr(store._client, "put_object", _answers(conflict, ("PreconditionFailed", 412)))
     assert not store.put_if_absent("x", b"1")

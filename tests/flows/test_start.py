@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from flows import launch as module
-from flows.launch import launch
+from flows import start as module
 from flows.planning import CatalogRequest
 from flows.settings import PrefectSettings, Settings
+from flows.start import start_run
 
 REQUEST = CatalogRequest("sheet.csv", "photos", "store")
 
@@ -19,7 +19,7 @@ def ways(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which way a run goes, without running it."""
     import flows.prefect.catalog
 
-    monkeypatch.setattr(module, "run_catalog", lambda *_, **__: "run_directly")
+    monkeypatch.setattr(module, "run_stages", lambda *_, **__: "run_directly")
     monkeypatch.setattr(flows.prefect.catalog, "run_in_prefect", lambda *_: "in Prefect")
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
 
@@ -39,15 +39,15 @@ def test_prefect_is_used_where_it_is_asked_for(
 ) -> None:
     if server:
         monkeypatch.setenv("PREFECT_API_URL", server)
-    assert str(launch(REQUEST, Settings(prefect=PrefectSettings(mode=mode)))) == way
+    assert str(start_run(REQUEST, Settings(prefect=PrefectSettings(mode=mode)))) == way
 
 
 @pytest.mark.usefixtures("ways")
 def test_a_temporary_server_leaves_the_users_prefect_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_HOME", "the user's own")
-    launch(REQUEST, Settings(prefect=PrefectSettings(mode="temporary")))
+    start_run(REQUEST, Settings(prefect=PrefectSettings(mode="temporary")))
     assert os.environ["PREFECT_HOME"] == "the user's own", "somebody who sets it means it"
     monkeypatch.delenv("PREFECT_HOME")
-    launch(REQUEST, Settings(prefect=PrefectSettings(mode="temporary")))
+    start_run(REQUEST, Settings(prefect=PrefectSettings(mode="temporary")))
     home = Path(os.environ["PREFECT_HOME"])
     assert home.is_dir() and home.name.startswith("pinco-prefect-")
