@@ -2,39 +2,46 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
 
+import torch
+from cachetools import LRUCache
 from torch import Tensor
 
-
-class PromptEmbedding(NamedTuple):
-    """Token embeddings `[1, L, D]` and the pooled embedding `[1, P]`."""
-
-    tokens: Tensor
-    pooled: Tensor
+PromptEmbedding = Mapping[str, Tensor]
+"""Tensors `[1, ...]` by the names of the pipeline's arguments."""
 
 
 class PromptCache:
-    """Remembers the embeddings of the prompts used last, at most `size` of them (a long T5 embedding takes 8 MB)."""
+    """Remembers the embeddings of the prompts used last (a long one takes 8 MB)."""
 
     def __init__(self, encode: Callable[[str], PromptEmbedding], size: int) -> None:
-        """`encode` makes what is not remembered. Raises `ValueError` for a size below 1."""
+        """An empty cache.
+
+        Args:
+            encode: Makes what is not remembered.
+            size: Remember at most so many.
+
+        Raises:
+            ValueError: A size below 1.
+        """
         if size < 1:
             raise ValueError(f"a prompt cache holds at least one prompt, not {size}")
         self._encode = encode
-        self._size = size
-        self._known: OrderedDict[str, PromptEmbedding] = OrderedDict()
+        self._known: LRUCache[str, PromptEmbedding] = LRUCache(size)
 
     def __len__(self) -> int:
         return len(self._known)
 
+    @torch.no_grad()
     def __getitem__(self, prompt: str) -> PromptEmbedding:
         """The embedding of one prompt."""
-        if prompt not in self._known:
-            self._known[prompt] = self._encode(prompt)
-            if len(self._known) > self._size:
-                self._known.popitem(last=False)
-        self._known.move_to_end(prompt)
-        return self._known[prompt]
+        found: PromptEmbedding | None = self._known.get(prompt)
+        if found is None:
+            found = self._known[prompt] = self._encode(prompt)
+        return found
+
+    def batch(self, prompts: Sequence[str]) -> dict[str, Tensor]:
+        """The embeddings of several prompts, joined along their first axis."""
+        embeddings = [self[prompt] for prompt in prompts]
+        return {name: torch.cat([embedding[name] for embedding in embeddings]) for name in embeddings[0]}

@@ -11,7 +11,7 @@ def _cache(size: int) -> tuple[PromptCache, list[str]]:
 
     def encode(prompt: str) -> PromptEmbedding:
         encoded.append(prompt)
-        return PromptEmbedding(torch.zeros(1, 2, 3), torch.full((1, 3), float(len(prompt))))
+        return {"tokens": torch.zeros(1, 2, 3), "pooled": torch.full((1, 3), float(len(prompt)))}
 
     return PromptCache(encode, size), encoded
 
@@ -19,7 +19,7 @@ def _cache(size: int) -> tuple[PromptCache, list[str]]:
 def test_a_prompt_is_encoded_once() -> None:
     cache, encoded = _cache(2)
     assert cache["snow"] is cache["snow"]
-    assert encoded == ["snow"] and float(cache["snow"].pooled[0, 0]) == 4.0
+    assert encoded == ["snow"] and float(cache["snow"]["pooled"][0, 0]) == 4.0
 
 
 def test_the_prompt_not_used_for_longest_goes_first() -> None:
@@ -32,3 +32,10 @@ def test_the_prompt_not_used_for_longest_goes_first() -> None:
 def test_a_cache_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one prompt"):
         _cache(0)
+
+
+def test_a_batch_joins_what_each_prompt_is_encoded_to() -> None:
+    cache, encoded = _cache(4)
+    batch = cache.batch(["snow", "a", "snow"])
+    assert encoded == ["snow", "a"]
+    assert batch["tokens"].shape == (3, 2, 3) and batch["pooled"][:, 0].tolist() == [4.0, 1.0, 4.0]
