@@ -7,19 +7,21 @@ import numpy as np
 from preprocessing.arrays import NEUTRAL, U8
 
 
-def blend(front: U8, alpha: U8, ground: U8 | int) -> U8:
-    """Straight colours over a ground, rounded to the nearest level; exact where alpha is 0 or 255.
+def blend(front: U8, alpha: U8, background: U8 | int) -> U8:
+    """Straight (not premultiplied) colours over a background, rounded to the nearest level.
+
+    Exact where alpha is 0 or 255.
 
     Args:
         front: `[..., 3]`.
         alpha: `[...]`, 255 = opaque.
-        ground: `[..., 3]`, or one grey level for all pixels.
+        background: `[..., 3]`, or one grey level for all pixels.
 
     Returns:
         `[..., 3]`.
     """
     weight = alpha.astype(np.uint32)[..., None]
-    return np.asarray((front * weight + ground * (255 - weight) + 127) // 255, np.uint8)
+    return np.asarray((front * weight + background * (255 - weight) + 127) // 255, np.uint8)
 
 
 def over_neutral(rgb: U8, alpha: U8) -> U8:

@@ -1,6 +1,6 @@
-"""Photo file to pixels: upright, 8 bit, RGB, with the alpha and the colour profile that it came with.
+"""Photo file to pixels: upright, 8 bit, RGB, with the file's alpha and colour profile.
 
-These pixels are "the source" of which the delivered product is a copy.
+These pixels are "the source" that the delivered product is identical to.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from preprocessing.errors import (
 )
 
 FORMATS = {"JPEG": "JPEG", "MPO": "JPEG", "PNG": "PNG", "WEBP": "WebP"}
-"""Pillow's name of the format and ours. MPO is a JPEG with more pictures behind the first, as telephones write it."""
+"""Pillow's name of the format and ours. MPO is a JPEG with further pictures after the first; telephones write it."""
 
 _ORIENTATION = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)
@@ -36,8 +36,11 @@ _SIDEWAYS = (5, 6, 7, 8)
 class Photo:
     """Decoded, upright, 8-bit pixels.
 
-    rgb: `[H, W, 3]`; alpha: `[H, W]`, None if the file has none; icc: profile of rgb, None means sRGB;
-    format: "JPEG", "PNG" or "WebP".
+    Attributes:
+        rgb: `[H, W, 3]`.
+        alpha: `[H, W]`; None if the file has none.
+        icc: Colour profile of `rgb`; None = sRGB.
+        format: "JPEG", "PNG" or "WebP".
     """
 
     rgb: U8
@@ -47,7 +50,11 @@ class Photo:
 
 
 def read_size(data: bytes) -> tuple[int, int]:
-    """(width, height) of the upright photo, from the header alone. Raises `PhotoError` as `decode` does."""
+    """(width, height) of the upright photo, from the header alone.
+
+    Raises:
+        PhotoError: As by `decode`.
+    """
     with _opened(data) as image:
         width, height = image.size
         return (height, width) if _orientation(image, data) in _SIDEWAYS else (width, height)
@@ -56,9 +63,16 @@ def read_size(data: bytes) -> tuple[int, int]:
 def decode(data: bytes, *, max_pixels: int) -> Photo:
     """Decode a JPEG, PNG or WebP file.
 
+    Args:
+        data: The file.
+        max_pixels: Width times height at most.
+
     Raises:
-        EmptyPhotoError, NotAPhotoError, TruncatedPhotoError, UnsupportedPhotoError: The file is not usable.
-        PhotoTooLargeError: The header says more than `max_pixels`; no pixel was decoded.
+        EmptyPhotoError: The file has no bytes.
+        NotAPhotoError: The content is not an image.
+        TruncatedPhotoError: The file ends early or is damaged.
+        UnsupportedPhotoError: The format, or the kind of pixels, is not supported.
+        PhotoTooLargeError: The header names more than `max_pixels`; no pixel was decoded.
     """
     with _opened(data) as image:
         width, height = image.size
@@ -94,17 +108,17 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
         ) from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, struct.error, EOFError) as error:
         if _looks_like_photo(data):
-            raise TruncatedPhotoError(
-                "The photo file breaks off before its first pixel. Please upload it again."
-            ) from error
+            raise TruncatedPhotoError("The photo file ends before its first pixel. Please upload it again.") from error
         raise NotAPhotoError(
-            "The file is not a photo: its content is no image. Please upload a JPEG, PNG or WebP."
+            "The file is not a photo: its content is not an image. Please upload a JPEG, PNG or WebP."
         ) from error
     with image:
         if image.format not in FORMATS:
             raise UnsupportedPhotoError(f"The photo is a {image.format} file. Please save it as JPEG, PNG or WebP.")
         if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
-            raise UnsupportedPhotoError("The photo is an animation. Please save the one picture that you want.")
+            raise UnsupportedPhotoError(
+                "The photo is an animation. Please save one picture of it as JPEG, PNG or WebP."
+            )
         yield image
 
 
@@ -124,7 +138,7 @@ def _orientation(image: Image.Image, data: bytes) -> int:
 
 
 def _png_exif(data: bytes) -> bytes:
-    """The eXIf chunk, which may stand behind the pixels too (PNG, third edition, 11.3.3.1)."""
+    """The eXIf chunk, which may also come after the pixels (PNG, third edition, 11.3.3.1)."""
     at = 8
     while at + 8 <= len(data):
         (length,) = struct.unpack_from(">I", data, at)
@@ -135,7 +149,7 @@ def _png_exif(data: bytes) -> bytes:
 
 
 def _turned(pixels: U8, orientation: int) -> U8:
-    """Stored pixels brought upright (EXIF 2.32, tag 0x0112)."""
+    """Stored pixels turned upright (EXIF 2.32, tag 0x0112)."""
     if orientation in (2, 7):
         return pixels[:, ::-1] if orientation == 2 else np.rot90(pixels, 1)[:, ::-1]
     if orientation in (4, 5):

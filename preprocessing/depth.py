@@ -1,7 +1,7 @@
 """Depth of the product, as one map of relative nearness.
 
-A monocular depth model fits behind `DepthEstimator`. The built-in `SilhouetteRelief` needs no weights: it inflates the
-silhouette and is named as what it is, so that no map can be mistaken for a measured depth.
+`DepthEstimator` is the interface, also for a monocular depth model. The built-in `SilhouetteRelief` needs no weights:
+it inflates the silhouette, and its name says so, so that its map is not mistaken for a measured depth.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _STEP, _BODY, _SLOPE = 0.25, 0.6, 0.15  # shares of the range 0..1
 
 
 class DepthEstimator(Protocol):
-    """Anything that turns a product into relative nearness."""
+    """Estimates the relative nearness of a product's pixels."""
 
     @property
     def name(self) -> str:
@@ -26,7 +26,15 @@ class DepthEstimator(Protocol):
         ...
 
     def estimate(self, rgb: U8, alpha: U8) -> F32:
-        """Nearness `[H, W]` in 0..1 of `rgb` `[H, W, 3]` under `alpha` `[H, W]`: 1 = nearest, 0 outside the product."""
+        """Estimate the nearness of every pixel.
+
+        Args:
+            rgb: `[H, W, 3]`, the photo.
+            alpha: `[H, W]`, the product's mask.
+
+        Returns:
+            `[H, W]` in 0..1; 1 = nearest, 0 outside the product.
+        """
         ...
 
 
@@ -34,7 +42,7 @@ class SilhouetteRelief:
     """Inflates the silhouette to a rounded body that stands on the ground and is seen from slightly above.
 
     With `t` the distance to the outline over its largest value, the body is a quarter circle, `sqrt(t (2 - t))` (the
-    inflation used for sketches since Igarashi et al., "Teddy", SIGGRAPH 1999). To it come a step at the outline, which
+    inflation used for sketches since Igarashi et al., "Teddy", SIGGRAPH 1999). A step at the outline is added, which
     keeps thin parts (a handle) visible, and a slope down the bounding box, because the foot of a standing product is
     nearer to a camera above it than its top.
 

@@ -18,7 +18,7 @@ def test_every_blend_with_grey_is_the_mean_rounded_to_the_nearest_level() -> Non
     assert np.array_equal(result, exact)
 
 
-def test_opaque_and_transparent_pixels_are_exact_on_any_ground() -> None:
+def test_opaque_and_transparent_pixels_are_exact_on_any_background() -> None:
     rng = np.random.default_rng(1)
     front, ground = (rng.integers(0, 256, (8, 8, 3), dtype=np.uint8) for _ in range(2))
     assert np.array_equal(blend(front, np.full((8, 8), 255, np.uint8), ground), front)

@@ -25,7 +25,7 @@ def test_it_is_a_depth_estimator_with_a_versioned_name() -> None:
     assert estimator.name == "silhouette-relief-1"
 
 
-def test_range_and_ground() -> None:
+def test_range_and_zero_background() -> None:
     alpha = mug_alpha(256)
     depth = relief(alpha)
     assert depth.dtype == np.float32 and depth.shape == alpha.shape

@@ -13,11 +13,11 @@ def plain(*colour: int) -> np.ndarray:
     return np.full((32, 32, 3), colour, np.uint8)
 
 
-def test_a_plain_product_is_quiet() -> None:
+def test_the_map_of_a_plain_product_is_zero() -> None:
     assert sobel(plain(90, 30, 200), OPAQUE).max() == 0.0
 
 
-def test_a_strong_edge_reads_one_and_a_weak_one_in_proportion() -> None:
+def test_a_strong_edge_is_one_and_a_weak_one_in_proportion() -> None:
     strong, weak = plain(0, 0, 0), plain(100, 100, 100)
     strong[:, 16:], weak[:, 16:] = 255, 110
     assert sobel(strong, OPAQUE)[16, 15:17].tolist() == [1.0, 1.0]

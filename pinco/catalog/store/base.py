@@ -1,7 +1,7 @@
-"""Where things are kept: one small protocol over a local folder and over S3.
+"""Where objects are kept: one protocol over a local folder and over S3.
 
 Objects are created once and never changed. `put_if_absent` is the only way to write, and exactly one of several writers
-of one key is told True; the commit log and the images rest on nothing else.
+of one key gets True; the manifest and the images rely on this.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pinco.errors import PincoError
 
 
 class StoreError(PincoError):
-    """The store cannot be used as it is; the text says what to do about it."""
+    """The store cannot be used as it is; the message says what to do."""
 
     code = "store_error"
 
@@ -31,10 +31,10 @@ class ObjectInfo:
     """What a store knows of an object without reading it.
 
     Attributes:
-        key: The object's key.
-        size: Bytes.
-        etag: Changes whenever the content does (S3's ETag; a folder's modification time and size).
-        modified: When it was written, UTC.
+        key: Relative to the store.
+        size: In bytes.
+        etag: Changes whenever the content does (S3's ETag; a file's modification time and size).
+        modified: UTC.
     """
 
     key: str
@@ -46,31 +46,41 @@ class ObjectInfo:
 class Store(Protocol):
     """Objects by key. Keys are relative, with `/` between their parts. Safe to use from several threads.
 
-    Every method raises StoreError where the store cannot be reached or denies access.
-
-    Attributes:
-        uri: The folder's absolute path, or `s3://bucket/prefix`; `uri_of(key)` is the full address of one object.
+    Every method raises `StoreError` where the store cannot be reached or denies access.
     """
 
     @property
-    def uri(self) -> str: ...
+    def uri(self) -> str:
+        """The folder's absolute path, or `s3://bucket/prefix`."""
+        ...
 
-    def uri_of(self, key: str) -> str: ...
+    def uri_of(self, key: str) -> str:
+        """The full address of an object."""
+        ...
 
     def get(self, key: str) -> bytes:
         """The object's bytes.
 
         Raises:
-            ObjectNotFoundError: There is none.
+            ObjectNotFoundError: There is no such object.
         """
         ...
 
     def head(self, key: str) -> ObjectInfo | None:
-        """What is known of the object, None where there is none."""
+        """What is known of the object; None where there is none."""
         ...
 
     def put_if_absent(self, key: str, data: bytes, content_type: str = "application/octet-stream") -> bool:
-        """Create the object, whole or not at all. True: written and durable; False: the key was taken."""
+        """Create an object, completely or not at all.
+
+        Args:
+            key: Of the object.
+            data: Its content.
+            content_type: MIME type; a folder has no use for it.
+
+        Returns:
+            True: written and durable. False: the key existed already.
+        """
         ...
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
@@ -82,7 +92,7 @@ class Store(Protocol):
         ...
 
     def sweep(self, before: datetime) -> int:
-        """Remove what writers that died before this time left half done, and say how much that was."""
+        """Remove unfinished objects of writers that ended before this time, and return how many."""
         ...
 
     def presign(self, key: str, expires: int = 3600) -> str:

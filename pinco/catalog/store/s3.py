@@ -1,4 +1,4 @@
-"""A store on S3 or on anything that speaks its protocol."""
+"""A store on S3, or on any server with the S3 API."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ra
 from pinco.catalog.store.base import ObjectInfo, ObjectNotFoundError, StoreError
 
 MAX_CONNECTIONS = 64
-"""At least as many as there are threads on one store, or they would wait for each other's connections."""
+"""At least as many as there are threads on one store, so that none waits for a connection."""
 
 _PAGE = 1000
 _ABSENT = {"NoSuchKey", "404", "NotFound"}
@@ -27,11 +27,21 @@ class _KeyTakenError(StoreError):
 
 
 class _ConflictError(StoreError):
-    """409: another conditional write of this key has not ended yet."""
+    """409: another conditional write of this key is still running."""
 
 
 class S3Store:
-    """Objects under `s3://bucket/prefix`, created with `If-None-Match: *`."""
+    """Objects under `s3://bucket/prefix`, created with `If-None-Match: *`.
+
+    Args:
+        uri: `s3://bucket/prefix`.
+        endpoint: URL of an S3-compatible server; None = AWS, or the server of the AWS variables.
+        region: AWS region; None = the usual AWS configuration.
+        profile: Named profile of the AWS configuration files; None = the default one.
+
+    Raises:
+        StoreError: The address is not one of S3, or the configuration cannot be used.
+    """
 
     def __init__(
         self, uri: str, *, endpoint: str | None = None, region: str | None = None, profile: str | None = None
@@ -68,10 +78,10 @@ class S3Store:
         )
 
     def put_if_absent(self, key: str, data: bytes, content_type: str = "application/octet-stream") -> bool:
-        """Create the object.
+        """Create the object; see `Store.put_if_absent`.
 
-        An answer that got lost makes boto3 ask again, and then this says False for an object that it did write: whoever
-        must know reads the object back (the commit log does).
+        When the server's answer is lost, boto3 repeats the request, and this returns False for an object that it has
+        written itself. A caller for whom that matters reads the object back.
         """
         try:
             self._create(key, data, content_type)
@@ -123,7 +133,7 @@ class S3Store:
 
     @contextmanager
     def _errors(self, key: str) -> Iterator[None]:
-        """Turn what boto3 raises into what a person can act on."""
+        """Turn boto3's errors into errors that a person can act on."""
         where = self.uri_of(key)
         try:
             yield
@@ -162,7 +172,7 @@ class S3Store:
 
 @cache
 def _client(endpoint: str | None, region: str | None, profile: str | None) -> Any:
-    """One client, and so one connection pool, per way of access and process; boto3's clients are thread-safe."""
+    """One client, and so one connection pool, per process and access; boto3's clients are thread-safe."""
     config = botocore.config.Config(
         s3={"addressing_style": "path"},
         retries={"mode": "adaptive", "max_attempts": 10},

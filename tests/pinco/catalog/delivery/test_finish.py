@@ -25,7 +25,7 @@ def cup(size: tuple[int, int] = (600, 400), placement: Placement | None = None) 
 
 @pytest.mark.parametrize("shadow", ["none", "contact-1"])
 @pytest.mark.parametrize("profiled", [False, True])
-def test_the_core_is_the_photo_and_the_rest_is_the_ground(
+def test_the_core_is_the_photo_and_the_rest_is_the_background(
     shadow: Shadow, profiled: bool, exchanged_profile: bytes
 ) -> None:
     layer = cup()
@@ -36,7 +36,7 @@ def test_the_core_is_the_photo_and_the_rest_is_the_ground(
     assert (final[outside] != COFFEE[outside]).mean() > 0.9
 
 
-def test_without_shadow_and_profile_the_ground_is_the_enlarged_raw_image() -> None:
+def test_without_shadow_and_profile_the_background_is_the_enlarged_raw_image() -> None:
     layer = cup()
     outside = layer.alpha == 0
     assert np.array_equal(finish(RAW, layer)[outside], enlarge(RAW, (600, 400))[outside])
@@ -54,7 +54,7 @@ def test_a_blend_is_the_rounded_mean_of_its_two_colours(product: int, ground: in
     assert abs(blend - (product * alpha + ground * (255 - alpha)) / 255) <= 0.5 + 1e-9
 
 
-def test_the_ground_is_converted_to_the_photo_s_profile(exchanged_profile: bytes) -> None:
+def test_the_background_is_converted_to_the_photo_s_profile(exchanged_profile: bytes) -> None:
     layer = cup()
     outside = layer.alpha == 0
     plain, converted = finish(RAW, layer)[outside], finish(RAW, layer, icc=exchanged_profile)[outside]
@@ -88,7 +88,7 @@ def test_the_shadow_is_under_the_product() -> None:
     assert shadow[:150].max() < 0.01 and shadow[243, 20] < 0.02
 
 
-def test_both_of_a_pair_stand_and_a_handle_in_the_air_does_not() -> None:
+def test_both_shoes_of_a_pair_have_a_shadow_and_a_handle_in_the_air_has_none() -> None:
     alpha = np.zeros((300, 400), np.uint8)
     alpha[150:240, 40:120], alpha[150:232, 260:340] = 255, 255
     pair = contact_shadow(alpha)
