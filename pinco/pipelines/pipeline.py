@@ -19,6 +19,7 @@ from pinco.pipelines.blending import StepEndBlender, latent_mask
 from pinco.pipelines.defaults import GenerationDefaults
 from pinco.pipelines.encoded import EncodedCanvas, check_size, image_tensor, map_tensor
 from pinco.pipelines.families import pipeline_family
+from pinco.pipelines.families.base import Embeddings
 from pinco.pipelines.progress import no_progress_bars
 from pinco.pipelines.prompts import PromptCache
 from pinco.pipelines.request import GenerationRequest
@@ -132,15 +133,15 @@ class PincoPipeline:
     def _generate_alike(self, encoded: EncodedCanvas, requests: Sequence[GenerationRequest]) -> list[U8]:
         first, family = requests[0], self.family
         noise = torch.cat([self._noise(request.seed, encoded.size) for request in requests]).to(self.device)
-        inputs: dict[str, Any] = {**self.prompts.batch([request.prompt for request in requests])}
+        inputs = dict(self._encoded([request.prompt for request in requests]))
         if first.true_cfg > 1:
-            inputs |= family.negative(self.prompts.batch([request.negative or "" for request in requests]))
+            inputs |= family.negative(self._encoded([request.negative or "" for request in requests]))
         if first.blending:
             start = family.in_the_loop(noise, self.dims)
             inputs["callback_on_step_end"] = StepEndBlender(encoded.clean, start, encoded.mask, family.renoise)
         width, height = encoded.size
         with self._seeing(encoded.subject) as subject:
-            (images,) = self.pipe(
+            images, *_ = self.pipe(
                 **inputs,
                 **subject,
                 **family.knobs(first),
@@ -152,6 +153,9 @@ class PincoPipeline:
                 return_dict=False,
             )
         return [np.asarray(np.rint(image * 255.0), np.uint8) for image in images]
+
+    def _encoded(self, prompts: Sequence[str]) -> Embeddings:
+        return self.family.join([self.prompts[prompt] for prompt in prompts])
 
     def _seeing(self, subject: Subject | None) -> AbstractContextManager[dict[str, Any]]:
         """Yields the arguments by which the pipeline sees a subject."""

@@ -7,7 +7,7 @@ not import torch or diffusers at its top.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pinco.pipelines.defaults import GenerationDefaults
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 Config = Mapping[str, Any]
 """Configuration of a transformer or a VAE, as diffusers writes it."""
 
-Embeddings = Mapping[str, "Tensor"]
-"""What a prompt is encoded to: tensors `[1, ...]` by the names of the pipeline's arguments."""
+Embeddings = Mapping[str, Any]
+"""What a prompt is encoded to, usually tensors `[1, ...]`, by the names of the pipeline's arguments."""
 
 
 class PipelineFamily(ABC):
@@ -91,8 +91,14 @@ class PipelineFamily(ABC):
     def encode_prompt(self, pipe: Any, prompt: str, max_sequence_length: int) -> Embeddings:
         """One prompt, encoded. The names are those of the pipeline's arguments for the positive prompt."""
 
+    def join(self, embeddings: Sequence[Embeddings]) -> Embeddings:
+        """Several prompts as one batch; to be replaced where prompts differ in length, or travel as lists."""
+        import torch
+
+        return {name: torch.cat([one[name] for one in embeddings]) for name in embeddings[0]}
+
     def negative(self, embeddings: Embeddings) -> Embeddings:
-        """The same under the names of the pipeline's arguments for the negative prompt."""
+        """The same under the names of the pipeline's arguments for the negative prompt; empty where it takes none."""
         return {f"negative_{name}": tensor for name, tensor in embeddings.items()}
 
     @abstractmethod

@@ -27,9 +27,7 @@ def test_it_says_without_loading_what_the_pipeline_says(pipe: Any, folder: Path)
 
 
 def test_a_folder_without_a_pipeline_is_refused_with_the_way_out(tmp_path: Path) -> None:
-    with pytest.raises(
-        UnknownPipelineError, match=r"there is no model_index\.json\. Name the folder"
-    ):
+    with pytest.raises(UnknownPipelineError, match=r"there is no model_index\.json\. Name the folder"):
         BackboneFolder(tmp_path)
 
 

@@ -3,13 +3,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pinco.pipelines.prompts import PromptCache, PromptEmbedding
+from pinco.pipelines.families.base import Embeddings
+from pinco.pipelines.prompts import PromptCache
 
 
 def _cache(size: int) -> tuple[PromptCache, list[str]]:
     encoded: list[str] = []
 
-    def encode(prompt: str) -> PromptEmbedding:
+    def encode(prompt: str) -> Embeddings:
         encoded.append(prompt)
         return {"tokens": torch.zeros(1, 2, 3), "pooled": torch.full((1, 3), float(len(prompt)))}
 
@@ -32,10 +33,3 @@ def test_the_prompt_not_used_for_longest_goes_first() -> None:
 def test_a_cache_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one prompt"):
         _cache(0)
-
-
-def test_a_batch_joins_what_each_prompt_is_encoded_to() -> None:
-    cache, encoded = _cache(4)
-    batch = cache.batch(["snow", "a", "snow"])
-    assert encoded == ["snow", "a"]
-    assert batch["tokens"].shape == (3, 2, 3) and batch["pooled"][:, 0].tolist() == [4.0, 1.0, 4.0]

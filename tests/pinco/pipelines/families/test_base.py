@@ -66,6 +66,12 @@ def test_latents_are_shifted_and_scaled_as_the_vae_says(shift: float | None, wan
     assert float(latents) == wanted
 
 
+def test_a_batch_joins_what_each_prompt_is_encoded_to() -> None:
+    prompts = [{"tokens": torch.full((1, 2, 3), n), "pooled": torch.full((1, 3), n)} for n in (4.0, 1.0)]
+    batch = ODD.join(prompts)
+    assert batch["tokens"].shape == (2, 2, 3) and batch["pooled"][:, 0].tolist() == [4.0, 1.0]
+
+
 def test_negative_prompts_have_their_own_names() -> None:
     tokens = torch.zeros(1)
     assert ODD.negative({"prompt_embeds": tokens}) == {"negative_prompt_embeds": tokens}
