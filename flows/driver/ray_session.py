@@ -103,6 +103,9 @@ class RaySession:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         # A photo's error is in both answers of prepare(); the driver takes it from the first and never asks the second.
         os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
+        if not self._asks:
+            # Ray's switch for "no cluster, this machine only", whatever its name says: everything binds to loopback.
+            os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         import ray
 
         if ray.is_initialized():
