@@ -91,7 +91,7 @@ def test_ranks_that_were_stopped_and_resumed_end_with_the_same_weights(tables: T
             assert torch.equal(table[name], table[name.replace("trained/", "resumed/")]), name
 
 
-def test_one_process_is_its_own_world() -> None:
+def test_one_process_is_a_world_of_one() -> None:
     assert (rank(), world_size()) == (0, 1)
     barrier()
     assert list(range(5))[share_of(5)] == [0, 1, 2, 3, 4]
