@@ -1,7 +1,7 @@
-"""Start and end of Ray on this machine, or the connection to a cluster.
+"""Ray's start and end on this machine, or the connection to a cluster.
 
-Starting takes seconds (10 to 20 on two busy cores), so it runs in a thread while the sheet is read. Ray is started once
-per process; a process in which it is already running (a test session, a Prefect worker) keeps it.
+Starting takes seconds (10 to 20 on two busy cores), so it runs beside the reading of the sheet. Ray is started once per
+process; a process that has it running already (a test session, a Prefect worker) keeps it.
 """
 
 import logging
@@ -21,11 +21,7 @@ START_ATTEMPTS = 3
 
 
 class RaySession:
-    """Starts Ray in a thread; `wait` blocks until it can be used.
-
-    Args:
-        settings: Address of a cluster, or resources on this machine.
-    """
+    """``RaySession(settings)`` begins to start Ray and returns at once; ``wait()`` blocks until it can be used."""
 
     def __init__(self, settings: RaySettings) -> None:
         self._settings = settings
@@ -34,25 +30,21 @@ class RaySession:
         threading.Thread(target=self._live, name="ray-session", daemon=True).start()
 
     def wait(self) -> None:
-        """Block until Ray can be used.
-
-        Raises:
-            Exception: What `ray.init` raised, for example ConnectionError where no cluster answers.
-        """
+        """Raises what ``ray.init`` raised, for example ConnectionError where no cluster answers."""
         self._started.result()
 
     def close(self) -> None:
-        """Disconnect within `close_seconds`, if Ray was started here: a raylet that hangs must not block the run."""
+        """Leave Ray within ``close_seconds``, if it was started here: a hung raylet must not hold up the night."""
         try:
             owned = self._started.result(timeout=60 + self._settings.close_seconds)
-        except Exception:  # it never started; `wait` has raised the error
+        except Exception:  # it never started, and who needed it has been told by wait()
             return
         if owned:
             self._leave()
         self._closed.set()
 
     def _live(self) -> None:
-        """Linux ends Ray's servers together with the thread that started them, so this thread runs until the end."""
+        """Linux ends Ray's servers together with the very thread that started them, so this one stays until the end."""
         try:
             self._started.set_result(_start(self._settings))
         except BaseException as error:
@@ -74,7 +66,7 @@ class RaySession:
 
 def _start(settings: RaySettings) -> bool:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # A photo's error is in both results of prepare(); the driver reads it from the first and never fetches the second.
+    # A photo's error is in both answers of prepare(); the driver takes it from the first and never asks for the second.
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     import ray
 
@@ -124,5 +116,5 @@ def _end(servers: list[psutil.Process]) -> None:
 
 
 def _is_ray(process: psutil.Process) -> bool:
-    """By name: this process may have other children, which must not be killed."""
+    """By name: this process may have other children, which are not ours to end."""
     return process.name() in {"raylet", "gcs_server"} or any("ray" in part for part in process.cmdline()[:3])

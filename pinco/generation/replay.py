@@ -29,23 +29,14 @@ if TYPE_CHECKING:
 
 
 class ReplayError(PincoError, ValueError):
-    """The weights, a recipe or a setting that decides the image differ from those that made it."""
+    """Something that decides the image is not what it was."""
 
     code = "cannot_replay"
 
 
 @dataclass(frozen=True)
 class Replayed:
-    """The image, compared with the stored one.
-
-    Attributes:
-        row: Its manifest row.
-        file: The image made again, as a file.
-        same_file: Whether the two files have the same bytes.
-        same_pixels: Whether the pixels are those of the row's `pixels_sha256`.
-        core_identical: Whether the product's core is that of its photo.
-        psnr: Of the two pictures, in dB; infinite where they are equal.
-    """
+    """The image, and how it compares: same file, same pixels, same product, and the PSNR in dB of what differs."""
 
     row: Row
     file: bytes
@@ -63,26 +54,16 @@ def replay(
     access: StoreAccess = DEFAULT_ACCESS,
     threads: int = 1,
 ) -> Replayed:
-    """Make an image again and compare it with the stored one.
+    """Make an image again and compare it with the stored one. The id's first digits are enough.
 
-    Args:
-        store_uri: The store of the run.
-        generation_id: The image's id, or its first digits.
-        settings: Where the weights are; everything else is taken from the row.
-        access: For S3.
-        threads: Of the CPU, for rows that do not name a number.
-
-    Raises:
-        UnknownGenerationError: No image, or more than one, has this id.
-        StoreError: The photo or the image cannot be read.
-        PhotoChangedError: The photo is not the one that was used.
-        ReplayError: The weights or a recipe differ; the message names them.
+    Raises UnknownGenerationError, StoreError, PhotoChangedError, and ReplayError naming what differs (weights, a
+    recipe).
     """
     store = access.open(store_uri)
     row = find_generation(store, generation_id)
     if row.recipe is None or row.image_uri is None:
         raise ReplayError(f"{row.generation_id} has no image: its row is {row.status}")
-    from pinco.generation.model import Model  # torch takes seconds to import; a wrong id is an error before that
+    from pinco.generation.model import Model  # torch takes seconds; a wrong id is said before
 
     recipe = Recipe.from_json(row.recipe)
     take, asked = Take(row.job(), recipe.generation.seed), recipe.generation
