@@ -1,4 +1,4 @@
-"""The embedded default: procedural product scenes, and a small trained backbone with its adapter that runs anywhere."""
+"""The built-in default: procedural product scenes, and a small trained backbone with its adapter for any machine."""
 
 from __future__ import annotations
 
