@@ -14,11 +14,12 @@ import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
 
-from pinco.toy import CLASSIFIER, SEGMENTER
+from pinco.evaluation.segmenter import Segmenter
+from pinco.generation.builtin import CLASSIFIER, SEGMENTER
 from pinco.toy.drawing.captions import vocabulary
 from pinco.toy.drawing.data import HELD_OUT_SEED, draw_scenes
 from pinco.toy.drawing.products import COLOURS, KINDS
-from pinco.toy.model.instruments import PlaceClassifier, Segmenter
+from pinco.toy.model.instruments import PlaceClassifier
 from pinco.toy.recipe.instrument_tasks import ClassifierTask, segmenter_ious
 from pinco.toy.recipe.quality import Line, Pair
 from pinco.toy.recipe.stages import PRESETS

@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from pinco.evaluation.segmenter import Segmenter, signed
 from pinco.toy.drawing.data import SceneSet, Sets
-from pinco.toy.model.instruments import PlaceClassifier, Segmenter, _signed, blanked
+from pinco.toy.model.instruments import PlaceClassifier, blanked
 from preprocessing.blend import over_neutral
 
 
@@ -81,7 +82,7 @@ class SegmenterTask:
 
     def loss(self, step: int, batch_size: int, generator: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
         images, masks, _ = self._scenes.draw(batch_size, generator)
-        logits = self.model(_signed(images))
+        logits = self.model(signed(images))
         target = torch.from_numpy(masks).float().div_(255)[:, None]
         p = logits.sigmoid()
         dice = 1 - (2 * (p * target).sum((1, 2, 3)) + 1) / (p.sum((1, 2, 3)) + target.sum((1, 2, 3)) + 1)
@@ -103,7 +104,7 @@ class ClassifierTask:
 
     def loss(self, step: int, batch_size: int, generator: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
         images, masks, places = self._scenes.draw(batch_size, generator)
-        logits = self.model(_signed(blanked(images, masks > 0)))
+        logits = self.model(signed(blanked(images, masks > 0)))
         return F.cross_entropy(logits, torch.from_numpy(places), label_smoothing=0.05), {}
 
     def validate(self) -> dict[str, float]:

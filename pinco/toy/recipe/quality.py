@@ -14,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 
 from pinco.evaluation.metrics import SubjectMeasures, measure_subject, medians
-from pinco.pipelines.flux import FluxPincoPipeline
-from pinco.toy import ADAPTER, BACKBONE, CLASSIFIER, SEGMENTER
+from pinco.evaluation.segmenter import Segmenter
+from pinco.generation.builtin import ADAPTER, BACKBONE, CLASSIFIER, SEGMENTER
+from pinco.pipelines.pipeline import load_pipeline
 from pinco.toy.drawing.data import HELD_OUT_SEED, SceneSet, draw_scenes
-from pinco.toy.model.instruments import PlaceClassifier, Segmenter
+from pinco.toy.model.instruments import PlaceClassifier
 from pinco.toy.model.vae import decode, encode, to_signed
 from pinco.toy.recipe.encode import canvas_of
 
@@ -87,7 +88,7 @@ def held_out_pairs(count: int = 256, workers: int = 1, cache: Path | None = None
 def generate(folder: Path, variant: str, pairs: Sequence[Pair]) -> list[U8]:
     """Raw pictures of one variant, made by the pipeline with its default settings."""
     with_adapter, blending = VARIANTS[variant]
-    pipeline = FluxPincoPipeline.from_pretrained(folder / BACKBONE, folder / ADAPTER if with_adapter else None)
+    pipeline = load_pipeline(folder / BACKBONE, folder / ADAPTER if with_adapter else None)
     return [
         pipeline.generate(
             pipeline.encode_canvas(canvas_of(p.layer)),
@@ -105,7 +106,7 @@ def _generate(job: tuple[Path, str, Sequence[Pair]]) -> list[U8]:
 
 def round_trip(folder: Path, pairs: Sequence[Pair]) -> list[U8]:
     """The drawn scenes encoded and decoded by the autoencoder: the best that the backbone could reach."""
-    vae = FluxPincoPipeline.from_pretrained(folder / BACKBONE).pipe.vae
+    vae = load_pipeline(folder / BACKBONE).pipe.vae
     signed = [decode(vae, encode(vae, to_signed(p.scene[None]))) for p in pairs]
     return [((s[0].permute(1, 2, 0) + 1) * 127.5).round().to(torch.uint8).numpy() for s in signed]
 

@@ -12,10 +12,11 @@ from diffusers import AutoencoderKL, FluxTransformer2DModel
 from transformers import CLIPTextModel, PreTrainedTokenizerFast, T5EncoderModel
 
 from pinco.adapter.adapter import PincoAdapter
+from pinco.evaluation.segmenter import Segmenter
 from pinco.toy.drawing.data import INSTRUMENT_SEED, TRAIN_SEED, Sets, draw_scenes
 from pinco.toy.drawing.places import PLACES
 from pinco.toy.model.backbone import BackboneTask, new_transformer, predict
-from pinco.toy.model.instruments import PlaceClassifier, Segmenter
+from pinco.toy.model.instruments import PlaceClassifier
 from pinco.toy.model.text import new_clip, new_t5, new_tokenizer
 from pinco.toy.model.vae import VaeTask, new_vae, set_latent_scale
 from pinco.toy.recipe.encode import encode_scenes

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from pinco.evaluation.segmenter import Segmenter
 from pinco.toy.drawing.data import Sets
 from pinco.toy.drawing.places import PLACES
-from pinco.toy.model.instruments import PlaceClassifier, Segmenter
+from pinco.toy.model.instruments import PlaceClassifier
 from pinco.toy.recipe.instrument_tasks import ClassifierTask, SegmenterTask, augment, segmenter_ious
 from pinco.training.config import TrainingConfig
 from pinco.training.loop import train

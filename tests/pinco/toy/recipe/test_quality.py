@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from pinco.evaluation.metrics import SubjectMeasures
-from pinco.pipelines.flux import FluxPincoPipeline
-from pinco.toy import BACKBONE
+from pinco.generation.builtin import BACKBONE
+from pinco.pipelines.pipeline import load_pipeline
 from pinco.toy.drawing.data import HELD_OUT_SEED, draw_scenes
 from pinco.toy.recipe.quality import VARIANTS, Pair, generate, held_out_pairs, measure, round_trip
 
@@ -97,7 +97,7 @@ def test_variants_differ_in_adapter_and_blending_alone(toy: Path, pairs: list[Pa
 def test_round_trip_is_the_autoencoder_and_nothing_else(toy: Path, pairs: list[Pair]) -> None:
     made = round_trip(toy, pairs[3:5])
     assert [m.shape for m in made] == [p.scene.shape for p in pairs[3:5]]
-    pipe = FluxPincoPipeline.from_pretrained(toy / BACKBONE).pipe
+    pipe = load_pipeline(toy / BACKBONE).pipe
     x = pipe.image_processor.preprocess(pairs[4].scene[None].astype(np.float32) / 255)
     decoded = pipe.vae.decode(pipe.vae.encode(x).latent_dist.mode()).sample
     expected = pipe.image_processor.postprocess(decoded.detach(), output_type="np")[0] * 255
