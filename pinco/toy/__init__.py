@@ -1,1 +1,1 @@
-"""The embedded default: procedural product scenes, and a small trained backbone with its adapter that runs anywhere."""
+"""The built-in model: procedural product scenes, and a small trained backbone with its adapter for any machine."""

@@ -1,4 +1,4 @@
-"""How the instruments are trained: scenes bent, blurred and recoloured, so that generated pictures are no surprise."""
+"""Training of the instruments on warped, blurred and recoloured scenes, which resemble generated pictures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,13 @@ from preprocessing.blend import over_neutral
 def augment(
     rng: np.random.Generator, image: NDArray[np.uint8], mask: NDArray[np.uint8]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Bend picture and mask alike (generated products are seldom straight), then blur, tint and grain the picture."""
+    """Warp picture and mask alike (generated products are seldom straight), then blur the picture, add tint and noise.
+
+    Args:
+        rng: the only source of randomness.
+        image: `[H, W, 3]`.
+        mask: `[H, W]`.
+    """
     height, width = mask.shape
     if rng.random() < 0.6:
         knots = rng.uniform(-1, 1, (2, 5, 5)).astype(np.float32) * rng.uniform(1, 9)
@@ -59,7 +65,7 @@ class _Scenes:
         return np.stack([p for p, _ in pairs]), np.stack([m for _, m in pairs]), scenes.place[chosen]
 
     def _picture(self, rng: np.random.Generator, scenes: SceneSet, i: int) -> NDArray[np.uint8]:
-        """The scene, or sometimes its product on the canvas's neutral grey, where the instrument is asked as well."""
+        """The scene, or sometimes its product on neutral grey, which the instruments have to segment too."""
         if self._neutral_share and rng.random() < self._neutral_share:
             return over_neutral(scenes.layer[i, ..., :3], scenes.layer[i, ..., 3])
         return np.asarray(scenes.image[i])

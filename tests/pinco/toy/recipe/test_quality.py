@@ -59,7 +59,7 @@ def test_perfect_pictures_measure_perfectly(pairs: list[Pair]) -> None:
     assert line.shuffled == pytest.approx(np.mean([p.place == o.place for p, o in zip(pairs, others, strict=True)]))
 
 
-def test_the_control_asks_for_the_next_pairs_place(pairs: list[Pair]) -> None:
+def test_the_control_uses_the_next_pairs_place(pairs: list[Pair]) -> None:
     others = [*pairs[1:], pairs[0]]
     truth = [p.alpha >= 128 for p in pairs]
     line = measure("x", [p.scene for p in pairs], pairs, Segmenter(truth), Judge([o.place for o in others]))
@@ -67,7 +67,7 @@ def test_the_control_asks_for_the_next_pairs_place(pairs: list[Pair]) -> None:
     assert line.place == pytest.approx(np.mean([p.place == o.place for p, o in zip(pairs, others, strict=True)]))
 
 
-def test_what_grew_counts_and_is_blanked_for_the_judge(pairs: list[Pair]) -> None:
+def test_grown_products_count_and_are_blanked_for_the_classifier(pairs: list[Pair]) -> None:
     grown = [np.ones(p.alpha.shape, bool) for p in pairs]
     judge = Judge([-1] * 6)
     line = measure("all product", [p.scene for p in pairs], pairs, Segmenter(grown), judge)
