@@ -1,6 +1,6 @@
 """The adapter on a plain diffusers pipeline: attach, encode the product, generate, detach.
 
-    python examples/adapter_on_diffusers.py photo.jpg "a red mug on a wooden table" out.png
+python examples/adapter_on_diffusers.py photo.jpg "a red mug on a wooden table" out.png
 """
 
 import sys
