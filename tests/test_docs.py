@@ -11,13 +11,13 @@ from typing import Any, get_type_hints
 
 import duckdb
 import pytest
+from pinco.catalog.manifest.commits import commit
+from pinco.catalog.manifest.parts import write_part
 from pydantic import BaseModel
 from typer.main import get_command
 
 from flows.cli import app
 from flows.settings import Settings, load_settings
-from pinco.catalog.manifest.commits import commit
-from pinco.catalog.manifest.parts import write_part
 from pinco.catalog.manifest.readers import export_manifest
 from pinco.catalog.manifest.schema import SCHEMA, Row
 from pinco.catalog.sheet.channels import read_channels

@@ -13,10 +13,10 @@ import duckdb
 import numpy as np
 import pytest
 from PIL import Image
+from pinco.catalog.manifest.commits import read_commits
 
 from flows.driver.actors import Generator
 from flows.driver.run import RunSummary
-from pinco.catalog.manifest.commits import read_commits
 from pinco.catalog.manifest.readers import export_manifest
 from pinco.catalog.store.access import open_store
 

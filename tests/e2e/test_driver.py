@@ -14,8 +14,8 @@ from typing import Any
 
 import psutil
 import pytest
-
 from pinco.catalog.manifest.commits import read_commits
+
 from pinco.catalog.store.access import open_store
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_running")]

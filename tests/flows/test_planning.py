@@ -3,10 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pinco.catalog.manifest.parts import write_part
 
 from flows.planning import CatalogRequest, adopt, new_run_id, plan_catalog, run_spec, sheet_settings, validate
 from flows.settings import FinishSettings, Settings, SheetDefaults
-from pinco.catalog.manifest.parts import write_part
 from pinco.catalog.manifest.schema import Row
 from pinco.catalog.sheet.problems import SheetError
 from pinco.catalog.store.access import open_store

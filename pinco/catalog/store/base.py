@@ -1,7 +1,8 @@
 """Where things are kept: one small protocol over a local folder and over S3.
 
 Objects are created once and never changed. `put_if_absent` is the only way to write, and exactly one of several writers
-of one key is told True; the commit log and the images rest on nothing else.
+of one key is told True; images rest on nothing else. The manifest is a Delta table under the same address, which its
+own library writes: `object_store_options` tells it how to get there.
 """
 
 from __future__ import annotations
@@ -74,6 +75,13 @@ class Store(Protocol):
 
     def sweep(self, before: datetime) -> int:
         """Remove what writers that died before this time left half done, and say how much that was."""
+        ...
+
+    def object_store_options(self) -> dict[str, str]:
+        """What delta-rs needs to reach the same place, by the names of its object_store library.
+
+        A folder needs nothing. Asked again before every use: credentials that expire are renewed meanwhile.
+        """
         ...
 
     def presign(self, key: str, expires: int = 3600) -> str:

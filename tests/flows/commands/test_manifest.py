@@ -6,9 +6,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from click.testing import Result
-
 from pinco.catalog.manifest.commits import commit
 from pinco.catalog.manifest.parts import write_part
+
 from pinco.catalog.manifest.schema import Row
 from pinco.catalog.store.access import open_store
 

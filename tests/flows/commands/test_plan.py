@@ -5,10 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from click.testing import Result
-
-from pinco.catalog.ids.job import Job
 from pinco.catalog.manifest.commits import commit
 from pinco.catalog.manifest.parts import write_part
+
+from pinco.catalog.ids.job import Job
 from pinco.catalog.store.access import open_store
 from pinco.catalog.store.base import StoreError
 from pinco.generation.take import failed_row

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pinco.catalog.manifest.commits import CommitLog
+from pinco.catalog.manifest.orphans import adopt_orphans
 
 from flows.driver.endings import TooManyFailuresError
 from flows.driver.recorder import Recorder
 from flows.settings import CommitSettings, FailureSettings
-from pinco.catalog.manifest.commits import CommitLog
-from pinco.catalog.manifest.orphans import adopt_orphans
 from pinco.catalog.manifest.readers import read_rows
 from pinco.catalog.manifest.schema import Row
 from pinco.catalog.store.access import open_store

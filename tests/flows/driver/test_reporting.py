@@ -3,9 +3,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from flows.driver.reporting import write_report
 from pinco.catalog.manifest.commits import commit
 from pinco.catalog.manifest.parts import write_part
+
+from flows.driver.reporting import write_report
 from pinco.catalog.manifest.schema import Row
 from pinco.generation.take import RunSpec
 

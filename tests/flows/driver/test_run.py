@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pinco.catalog.manifest.commits import commit
+from pinco.catalog.manifest.parts import write_part
 
 from flows.driver import run as module
 from flows.driver.endings import NoWorkersLeftError, RunInterruptedError
@@ -15,8 +17,6 @@ from flows.driver.making import Made
 from flows.driver.run import run_stages
 from flows.planning import CatalogRequest, RetryRequest
 from flows.settings import Settings
-from pinco.catalog.manifest.commits import commit
-from pinco.catalog.manifest.parts import write_part
 from pinco.catalog.manifest.schema import Row
 from pinco.catalog.sheet.problems import SheetError
 from pinco.catalog.store.access import open_store

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-
-from pinco.catalog.ids.job import Job
 from pinco.catalog.manifest.commits import commit
 from pinco.catalog.manifest.parts import write_part
+
+from pinco.catalog.ids.job import Job
 from pinco.catalog.manifest.readers import UnknownGenerationError
 from pinco.catalog.manifest.schema import Row
 from pinco.generation.cutouts import CutoutCache

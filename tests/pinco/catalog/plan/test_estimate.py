@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from pinco.catalog.manifest.commits import commit
 from pinco.catalog.manifest.parts import write_part
+
 from pinco.catalog.manifest.schema import Row
 from pinco.catalog.plan.estimate import Estimate, estimate_time
 from pinco.catalog.store.base import Store

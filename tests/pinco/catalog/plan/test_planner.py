@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pinco.catalog.manifest.commits import CommitLog
+from pinco.catalog.manifest.parts import write_part
 
 from pinco.catalog.ids.identity import GenerationIdentity, Recipe
 from pinco.catalog.ids.job import Job
-from pinco.catalog.manifest.commits import CommitLog
-from pinco.catalog.manifest.parts import write_part
 from pinco.catalog.manifest.schema import Row
 from pinco.catalog.photos.listing import read_catalog
 from pinco.catalog.plan.planner import Plan, check_sheet, make_plan, plan_retry
