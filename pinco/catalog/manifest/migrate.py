@@ -71,11 +71,20 @@ def migrate(store: Store) -> Migrated | None:
         return None
     rows = sum(part.rows for parts in commits for part in parts)
     schema = SCHEMA.remove_metadata()
-    batches = (batch for table in _tables(store, commits) for batch in table.to_batches())
+    damage: list[StoreError] = []  # errors come back from the library as text only
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        try:
+            for table in _tables(store, commits):
+                yield from table.to_batches()
+        except StoreError as error:
+            damage.append(error)
+            raise
+
     try:
         write_deltalake(
             store.uri_of(TABLE),
-            pa.RecordBatchReader.from_batches(schema, batches),
+            pa.RecordBatchReader.from_batches(schema, batches()),
             mode="error",
             name="pinco manifest",
             configuration=CONFIGURATION,
@@ -84,6 +93,8 @@ def migrate(store: Store) -> Migrated | None:
             commit_properties=CommitProperties(custom_metadata={NOTE: {"run": "migrated", "rows": rows, "dropped": 0}}),
         )
     except (DeltaError, OSError) as error:
+        if damage:
+            raise damage[0] from None
         raise ManifestError(f"{store.uri_of(TABLE)} cannot be made: {error}") from error
     sync_version(store, 0)
     with table_errors(store):
