@@ -1,4 +1,4 @@
-"""The ``pinco`` command. Every command imports what it needs when it runs: ``--help`` and planning are quick."""
+"""The `pinco` command. Every command imports what it needs when it runs: `--help` and planning are quick."""
 
 from __future__ import annotations
 

@@ -23,9 +23,15 @@ from preprocessing.canvas import Placement
 
 @dataclass(frozen=True)
 class CatalogRequest:
-    """What somebody asks for, as addresses: sheet and catalog to read, store to write, and which part of it.
+    """The images of a prompt sheet, as addresses.
 
-    only: SKUs, none = all. limit: at most so many images now. redo: make again what is there.
+    Attributes:
+        sheet: The prompt sheet: a path or an s3:// address.
+        catalog: The product photos: a folder, a prefix or a table.
+        store: Where images and manifest go.
+        only: Only these SKUs; none = all.
+        limit: Make at most so many images now.
+        redo: Make images again that are done.
     """
 
     sheet: str
@@ -54,7 +60,11 @@ RunRequest = CatalogRequest | RetryRequest
 
 
 def sheet_settings(settings: Settings) -> SheetSettings:
-    """What names in a sheet mean, and what holds where it says nothing. Raises ChannelError."""
+    """What names in a sheet mean, and what holds where it says nothing.
+
+    Raises:
+        ChannelError: A channel of the settings is not valid.
+    """
     return SheetSettings(
         channels=read_channels(settings.channels),
         templates=settings.templates,
@@ -66,7 +76,11 @@ def sheet_settings(settings: Settings) -> SheetSettings:
 
 
 def validate(sheet: str, catalog: str, settings: Settings) -> list[SheetProblem]:
-    """Check a sheet without reading a photo. Returns the warnings; raises SheetError with everything that is wrong."""
+    """Check a sheet without reading a photo, and return the warnings.
+
+    Raises:
+        SheetError: With all errors at once.
+    """
     read = read_sheet(sheet, access=settings.access)
     found = read_catalog(catalog, access=settings.access)
     return check_sheet(read, found, sheet_settings(settings), access=settings.access)
@@ -90,7 +104,7 @@ def plan_run(request: RunRequest, settings: Settings, table: ManifestTable) -> P
 
 
 def plan_catalog(request: CatalogRequest, settings: Settings, table: ManifestTable) -> Plan:
-    """What the request leaves to be made. Raises SheetError and StoreError."""
+    """What the request leaves to be made; raises what `plan_run` does."""
     return make_plan(
         read_sheet(request.sheet, access=settings.access),
         read_catalog(request.catalog, access=settings.access),

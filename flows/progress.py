@@ -26,12 +26,12 @@ def terminal() -> Console:
 
 
 def describe(counts: Counter[str]) -> str:
-    """For example ``12 ok, 1 failed``."""
+    """For example `12 ok, 1 failed`."""
     return ", ".join(f"{count} {status}" for status, count in counts.items()) or "starting"
 
 
 def bar(console: Console) -> Watch:
-    """A rich progress bar on ``console``."""
+    """A rich progress bar on `console`."""
 
     @contextmanager
     def watch(snapshot: Snapshot, total: int) -> Iterator[None]:
@@ -64,7 +64,7 @@ def no_progress(snapshot: Snapshot, total: int) -> Iterator[None]:
 
 @contextmanager
 def every(seconds: float, show: Callable[[], None]) -> Iterator[None]:
-    """Call ``show`` every so often in a thread of its own, and once more at the end; the first call comes at once."""
+    """Call `show` every so often in a thread of its own, and once more at the end; the first call comes at once."""
     done = threading.Event()
 
     def beat() -> None:

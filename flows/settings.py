@@ -1,4 +1,4 @@
-"""Settings of a run: ``pinco.yaml`` < environment (``PINCO_RAY__ADDRESS=...``) < flags.
+"""Settings of a run: `pinco.yaml` < environment (`PINCO_RAY__ADDRESS=...`) < flags.
 
 The same flow runs on a laptop and on a cluster; only what stands here differs.
 """
@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
-from pinco.catalog.quality import QualityRules
+from pinco.catalog.quality.decision import QualityRules
 from pinco.catalog.store.access import StoreAccess
 from pinco.generation.settings import ModelSettings
 
@@ -55,7 +55,12 @@ class RaySettings(_Section):
 
 
 class CommitSettings(_Section):
-    """When finished rows are appended to the manifest: when so many wait, or so long after the last time."""
+    """When finished rows become visible in the manifest: when so many wait, or so long after the last time.
+
+    Attributes:
+        rows: Rows that wait at most.
+        seconds: Time between two appends.
+    """
 
     rows: int = Field(500, ge=1)
     seconds: float = Field(10.0, gt=0)
@@ -71,17 +76,20 @@ class CommitSettings(_Section):
 
 
 class FailureSettings(_Section):
-    """A run ends, after a commit, when more than ``share`` of at least ``rows`` finished rows failed."""
+    """A run ends, after a commit, when more than `share` of at least `rows` finished rows failed."""
 
     share: float = Field(0.5, gt=0, le=1)
     rows: int = Field(20, ge=1)
 
 
 class PrefectSettings(_Section):
-    """Whether a local ``pinco run`` goes through Prefect.
+    """Whether a local `pinco run` goes through Prefect.
 
-    auto: through the server of PREFECT_API_URL, else without one; temporary: a server for this run only (it takes 15 s
-    to start on two cores and leaves nothing to look at afterwards, so it is not the default); off: never.
+    Attributes:
+        mode: "auto" goes through the server of PREFECT_API_URL, and without Prefect where there is none; "temporary"
+            starts a server for this run only (15 s on two cores, and nothing is left to look at afterwards, so it is
+            not the default); "off" never uses Prefect.
+        heartbeat_seconds: How often the progress artifact is updated.
     """
 
     mode: Literal["auto", "temporary", "off"] = "auto"

@@ -1,4 +1,4 @@
-"""Names of the array types that pass between the modules. Images are RGB, row-major: shape `[H, W, 3]`."""
+"""Array types that pass between the modules. Images are RGB, row-major: shape `[H, W, 3]`."""
 
 from __future__ import annotations
 
@@ -12,4 +12,4 @@ F32: TypeAlias = NDArray[np.float32]
 Bits: TypeAlias = NDArray[np.bool_]
 
 NEUTRAL = 128
-"""Grey level of the ground that a product lies on before the VAE and the Sobel filter see it."""
+"""Grey level of the background that a product is composited on for the VAE and the Sobel filter."""

@@ -1,8 +1,8 @@
-"""Where the product stands, and the canvas that the backbone sees.
+"""Where the product is placed, and the canvas that the backbone sees.
 
-A placement is resolved once, at delivery size. The working canvas is that very composition at the backbone's
-resolution: its box is the delivery box, scaled, so that a raw image blown up to delivery size has its ground and its
-shadow where the pasted product needs them.
+A placement is resolved once, at delivery size. The working canvas is the same composition at the backbone's
+resolution: its box is the delivery box, scaled. So a raw image that is enlarged to delivery size has its background and
+its shadow where the pasted product needs them.
 """
 
 from __future__ import annotations
@@ -14,24 +14,30 @@ from typing import Literal
 import numpy as np
 
 from preprocessing.arrays import U8
+from preprocessing.blend import over_neutral
 from preprocessing.cutout import Cutout
 from preprocessing.resample import RESAMPLE, Box, Layer, Window, resample
-from preprocessing.sobel import over_neutral, sobel
+from preprocessing.sobel import sobel
 
 __all__ = ["RESAMPLE", "Box", "Canvas", "Layer", "Placement", "compose", "place", "resample", "working_size"]
 
 STANDING_SCALE = 0.7
-"""Default share of the canvas that a product takes when it is placed anew ("centre", "bottom")."""
+"""Default share of the canvas that a product takes when it is moved ("centre", "bottom")."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """How the product sits on the canvas.
+    """How the product is placed on the canvas.
 
-    kind: "original" keeps the photo's geometry; "centre" and "bottom" move the product's bounding box.
-    scale: the product's share of the canvas side that it meets first; None = "original": as in the photo, else 0.7.
-    padding: share of the canvas's shorter side that stays free around a placed product; also the ground below "bottom".
-        "original" without a scale ignores it.
+    Attributes:
+        kind: "original" keeps the photo's geometry; "centre" and "bottom" move the product's bounding box.
+        scale: Share of the canvas that the product's bounding box takes along the side that limits it, above 0 and at
+            most 1. None = as in the photo for "original", else 0.7.
+        padding: Share of the canvas's shorter side that stays free around the product, at least 0 and below 0.5; for
+            "bottom" also the distance below it. "original" without a scale ignores it.
+
+    Raises:
+        ValueError: A value is none of these.
     """
 
     kind: Literal["original", "centre", "bottom"] = "original"
@@ -49,7 +55,14 @@ class Placement:
 
 @dataclass(frozen=True)
 class Canvas:
-    """What the backbone and the extractor see: the product on neutral grey, and the three shape maps, all `[h, w]`."""
+    """What the backbone and the extractor see.
+
+    Attributes:
+        image: `[h, w, 3]`, the product on neutral grey.
+        alpha: `[h, w]`, its mask.
+        depth: `[h, w]`, relative nearness, 255 = nearest, 0 outside the product.
+        sobel: `[h, w]`, edges inside the product, 255 = strong.
+    """
 
     image: U8
     alpha: U8
@@ -58,9 +71,21 @@ class Canvas:
 
 
 def place(cutout: Cutout, placement: Placement, size: tuple[int, int]) -> Box:
-    """Resolve a placement on a canvas of `size` (width, height). The aspect ratio is kept, the box stays inside.
+    """Resolve a placement on a canvas.
 
-    "original" at the photo's own size is the identity: whole pixels at scale 1.
+    The aspect ratio is kept and the box stays inside the canvas. "original" at the photo's own size is the identity:
+    whole pixels at scale 1.
+
+    Args:
+        cutout: The product.
+        placement: How it is placed.
+        size: (width, height) of the canvas in pixels.
+
+    Returns:
+        Where the product's bounding box is placed.
+
+    Raises:
+        ValueError: The cutout is empty.
     """
     width, height = size
     x0, y0, x1, y1 = cutout.bbox
@@ -78,7 +103,7 @@ def place(cutout: Cutout, placement: Placement, size: tuple[int, int]) -> Box:
     wanted = share * min(width / product[0], height / product[1])
     factor = min(wanted, free[0] / product[0], free[1] / product[1])
     w, h = product[0] * factor, product[1] * factor
-    if placement.kind == "original":  # resized about the place that it has in the photo
+    if placement.kind == "original":  # resized about its centre in the photo
         x = left + (x0 + x1) / 2 * photo - w / 2
         y = top + (y0 + y1) / 2 * photo - h / 2
     else:
@@ -90,7 +115,17 @@ def place(cutout: Cutout, placement: Placement, size: tuple[int, int]) -> Box:
 def compose(
     cutout: Cutout, placement: Placement, working_size: tuple[int, int], delivery_size: tuple[int, int] | None = None
 ) -> Canvas:
-    """The canvas of `working_size` (width, height) for a picture of `delivery_size` (the working size if None)."""
+    """The product on its canvas.
+
+    Args:
+        cutout: The product.
+        placement: How it is placed.
+        working_size: (width, height) of the canvas in pixels, the backbone's resolution.
+        delivery_size: (width, height) of the final picture, at which the placement is resolved; None = `working_size`.
+
+    Raises:
+        ValueError: The cutout is empty.
+    """
     delivery = delivery_size or working_size
     box = place(cutout, placement, delivery)
     box = box.scaled(working_size[0] / delivery[0], working_size[1] / delivery[1])
@@ -104,8 +139,21 @@ def compose(
 
 
 def working_size(delivery: tuple[int, int], pixels: int, multiple: int = 16) -> tuple[int, int]:
-    """The backbone's size for a delivery size: both sides multiples of `multiple`, about `pixels` pixels, and of those
-    sizes the one with the nearest aspect ratio (what remains is a stretch of a few per cent, undone at delivery)."""
+    """The backbone's size for a delivery size: of about as many pixels as wanted, the nearest aspect ratio.
+
+    What remains is a stretch of a few per cent, which is undone at delivery.
+
+    Args:
+        delivery: (width, height) in pixels.
+        pixels: About how many pixels the working size has.
+        multiple: What both of its sides are multiples of.
+
+    Returns:
+        (width, height) in pixels.
+
+    Raises:
+        ValueError: The delivery size is empty, or `pixels` are too few for one `multiple` x `multiple` square.
+    """
     if min(delivery) < 1 or pixels < multiple * multiple:
         raise ValueError(f"cannot fit {delivery} into {pixels} pixels in steps of {multiple}")
     aspect = delivery[0] / delivery[1]

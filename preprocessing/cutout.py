@@ -1,4 +1,4 @@
-"""A cutout: the product of one photo, apart from its background, with its relief. Made once per photo and recipe."""
+"""A cutout: the product of one photo without its background, with a depth map. Made once per photo and recipe."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from preprocessing.depth import DepthEstimator, SilhouetteRelief
 from preprocessing.mask import find_mask
 from preprocessing.packshot.matte import decontaminate
 
-CODE_RECIPE = 2
-"""Raise it with every change to this package that changes a cutout: cached cutouts are made again then."""
+CUTOUT_CODE = 2
+"""Raised with every change of this package that changes a cutout, so that cached cutouts are made again."""
 
 _MAGIC = b"pinco-cutout-1\n"
 
@@ -26,9 +26,11 @@ _MAGIC = b"pinco-cutout-1\n"
 class CutoutRecipe:
     """Everything that decides a cutout besides the photo.
 
-    max_pixels: larger photos are refused by their header. soft_edge: width in pixels of the fade given to an outline
-    that has none. segment_side: longer side in pixels of the reduced copy on which a packshot is segmented.
-    depth: name of the depth estimator.
+    Attributes:
+        max_pixels: Larger photos are refused by their header.
+        soft_edge: Width in pixels of the soft edge given to an outline that has none.
+        segment_side: Longer side in pixels of the reduced copy on which a packshot is segmented.
+        depth: Name of the depth estimator.
     """
 
     max_pixels: int = 50_000_000
@@ -37,8 +39,8 @@ class CutoutRecipe:
     depth: str = SilhouetteRelief.name
 
     def version(self) -> str:
-        """12 hex digits that change with every setting and with `CODE_RECIPE`."""
-        canonical = json.dumps({"code": CODE_RECIPE, **asdict(self)}, sort_keys=True, separators=(",", ":"))
+        """12 hex digits that change with every setting and with `CUTOUT_CODE`."""
+        canonical = json.dumps({"code": CUTOUT_CODE, **asdict(self)}, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
@@ -46,12 +48,14 @@ class CutoutRecipe:
 class Cutout:
     """The product at the photo's own size.
 
-    rgb: `[H, W, 3]`, 0 where alpha is 0; the photo's own bytes where alpha is 255.
-    alpha: `[H, W]`; 255 is the core, 1..254 the soft edge.
-    depth: `[H, W]`, relative nearness, 255 = nearest.
-    icc: the colour profile that rgb is meant in, None for sRGB.
-    method, confidence: how the mask was found, and how sure that is, 0..1.
-    source_sha256: of the photo file, "" for drawn products.
+    Attributes:
+        rgb: `[H, W, 3]`, 0 where alpha is 0; the photo's own bytes where alpha is 255.
+        alpha: `[H, W]`; 255 is the core, 1..254 the soft edge.
+        depth: `[H, W]`, relative nearness, 255 = nearest.
+        icc: The colour profile of `rgb`; None = sRGB.
+        method: How the mask was found: "alpha", "packshot" or "drawn".
+        confidence: How sure the mask is, 0..1.
+        source_sha256: Of the photo file; "" for drawn products.
     """
 
     rgb: U8
@@ -74,7 +78,20 @@ class Cutout:
         confidence: float = 1.0,
         source_sha256: str = "",
     ) -> Cutout:
-        """A cutout from pixels and a known mask; the relief is estimated here."""
+        """A cutout from pixels and a known mask.
+
+        Args:
+            rgb: `[H, W, 3]`.
+            alpha: `[H, W]`.
+            depth: Estimates the depth map; None = `SilhouetteRelief`.
+            icc: See the attributes, like the rest.
+            method: How the mask was found.
+            confidence: How sure the mask is, 0..1.
+            source_sha256: Of the photo file.
+
+        Raises:
+            ValueError: The arrays are not uint8, or their shapes do not fit.
+        """
         if rgb.dtype != np.uint8 or alpha.dtype != np.uint8 or rgb.shape != (*alpha.shape, 3):
             raise ValueError(f"need uint8 rgb [H, W, 3] and alpha [H, W], got {rgb.shape} and {alpha.shape}")
         relief = (depth or SilhouetteRelief()).estimate(rgb, alpha)
@@ -94,19 +111,29 @@ class Cutout:
 
     @cached_property
     def extent(self) -> tuple[int, int, int, int]:
-        """(x0, y0, x1, y1) around all pixels with any alpha: the bounding box and what is faint around it."""
+        """(x0, y0, x1, y1) around all pixels with any alpha: the bounding box and its faint surroundings; half open."""
         return _bounds(self.alpha > 0)
 
 
 def make_cutout(data: bytes, recipe: CutoutRecipe | None = None, *, depth: DepthEstimator | None = None) -> Cutout:
-    """Photo file to cutout. Raises `PhotoError`; a doubtful mask is no error but a low `confidence`.
+    """Cut the product out of a photo.
 
-    The same bytes, recipe and versions of OpenCV and Pillow give the same cutout.
+    The same bytes, recipe and versions of OpenCV and Pillow give the same cutout. A doubtful mask is not an error: it
+    has a low `confidence`.
+
+    Args:
+        data: The photo file.
+        recipe: The settings; None = the default ones.
+        depth: The estimator that the recipe names; None = `SilhouetteRelief`.
+
+    Raises:
+        PhotoError: The photo cannot be used.
+        ValueError: The estimator is not the one that the recipe names.
     """
     recipe = recipe or CutoutRecipe()
     depth = depth or SilhouetteRelief()
     if depth.name != recipe.depth:
-        raise ValueError(f"the recipe asks for depth by {recipe.depth!r}, the estimator at hand is {depth.name!r}")
+        raise ValueError(f"the recipe asks for depth by {recipe.depth!r}, the given estimator is {depth.name!r}")
     photo = decode(data, max_pixels=recipe.max_pixels)
     mask = find_mask(photo, soft_edge=recipe.soft_edge, side=recipe.segment_side)
     rgb = decontaminate(photo.rgb, mask.alpha) if mask.method == "packshot" else photo.rgb
@@ -122,7 +149,7 @@ def make_cutout(data: bytes, recipe: CutoutRecipe | None = None, *, depth: Depth
 
 
 def cutout_to_bytes(cutout: Cutout) -> bytes:
-    """Lossless and deterministic: a JSON line, then the profile and two PNGs (RGBA; depth) of the lengths it names."""
+    """A cutout as a file, lossless and deterministic: a JSON line, then the profile and two PNGs (RGBA; depth)."""
     rgba = np.dstack([cutout.rgb[..., ::-1], cutout.alpha])  # OpenCV writes BGRA
     parts = [cutout.icc or b"", _png(rgba), _png(cutout.depth)]
     header = {
@@ -136,7 +163,11 @@ def cutout_to_bytes(cutout: Cutout) -> bytes:
 
 
 def cutout_from_bytes(data: bytes) -> Cutout:
-    """The inverse of `cutout_to_bytes`. Raises `ValueError` on anything else, so that a cache can make it again."""
+    """The inverse of `cutout_to_bytes`.
+
+    Raises:
+        ValueError: The bytes are anything else; a cache then makes the cutout again.
+    """
     if not data.startswith(_MAGIC):
         raise ValueError("not a cutout of this version")
     head, _, body = data[len(_MAGIC) :].partition(b"\n")

@@ -1,6 +1,6 @@
-"""Photo file to pixels: upright, 8 bit, RGB, with the alpha and the colour profile that it came with.
+"""Photo file to pixels: upright, 8 bit, RGB, with the file's alpha and colour profile.
 
-These pixels are "the source" of which the delivered product is a copy.
+These pixels are "the source" that the delivered product is identical to.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from preprocessing.arrays import U8
+from preprocessing.colour import colour_space, to_srgb
 from preprocessing.errors import (
     EmptyPhotoError,
     NotAPhotoError,
@@ -25,7 +26,7 @@ from preprocessing.errors import (
 )
 
 FORMATS = {"JPEG": "JPEG", "MPO": "JPEG", "PNG": "PNG", "WEBP": "WebP"}
-"""Pillow's name of the format and ours. MPO is a JPEG with more pictures behind the first, as telephones write it."""
+"""Pillow's name of the format and ours. MPO is a JPEG with further pictures after the first; telephones write it."""
 
 _ORIENTATION = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)
@@ -35,8 +36,11 @@ _SIDEWAYS = (5, 6, 7, 8)
 class Photo:
     """Decoded, upright, 8-bit pixels.
 
-    rgb: `[H, W, 3]`; alpha: `[H, W]`, None if the file has none; icc: profile of rgb, None means sRGB;
-    format: "JPEG", "PNG" or "WebP".
+    Attributes:
+        rgb: `[H, W, 3]`.
+        alpha: `[H, W]`; None if the file has none.
+        icc: Colour profile of `rgb`; None = sRGB.
+        format: "JPEG", "PNG" or "WebP".
     """
 
     rgb: U8
@@ -46,7 +50,11 @@ class Photo:
 
 
 def read_size(data: bytes) -> tuple[int, int]:
-    """(width, height) of the upright photo, from the header alone. Raises `PhotoError` as `decode` does."""
+    """(width, height) of the upright photo, from the header alone.
+
+    Raises:
+        PhotoError: As by `decode`.
+    """
     with _opened(data) as image:
         width, height = image.size
         return (height, width) if _orientation(image, data) in _SIDEWAYS else (width, height)
@@ -55,9 +63,16 @@ def read_size(data: bytes) -> tuple[int, int]:
 def decode(data: bytes, *, max_pixels: int) -> Photo:
     """Decode a JPEG, PNG or WebP file.
 
+    Args:
+        data: The file.
+        max_pixels: Width times height at most.
+
     Raises:
-        EmptyPhotoError, NotAPhotoError, TruncatedPhotoError, UnsupportedPhotoError: The file is not usable.
-        PhotoTooLargeError: The header says more than `max_pixels`; no pixel was decoded.
+        EmptyPhotoError: The file has no bytes.
+        NotAPhotoError: The content is not an image.
+        TruncatedPhotoError: The file ends early or is damaged.
+        UnsupportedPhotoError: The format, or the kind of pixels, is not supported.
+        PhotoTooLargeError: The header names more than `max_pixels`; no pixel was decoded.
     """
     with _opened(data) as image:
         width, height = image.size
@@ -93,17 +108,17 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
         ) from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, struct.error, EOFError) as error:
         if _looks_like_photo(data):
-            raise TruncatedPhotoError(
-                "The photo file breaks off before its first pixel. Please upload it again."
-            ) from error
+            raise TruncatedPhotoError("The photo file ends before its first pixel. Please upload it again.") from error
         raise NotAPhotoError(
-            "The file is not a photo: its content is no image. Please upload a JPEG, PNG or WebP."
+            "The file is not a photo: its content is not an image. Please upload a JPEG, PNG or WebP."
         ) from error
     with image:
         if image.format not in FORMATS:
             raise UnsupportedPhotoError(f"The photo is a {image.format} file. Please save it as JPEG, PNG or WebP.")
         if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
-            raise UnsupportedPhotoError("The photo is an animation. Please save the one picture that you want.")
+            raise UnsupportedPhotoError(
+                "The photo is an animation. Please save one picture of it as JPEG, PNG or WebP."
+            )
         yield image
 
 
@@ -123,7 +138,7 @@ def _orientation(image: Image.Image, data: bytes) -> int:
 
 
 def _png_exif(data: bytes) -> bytes:
-    """The eXIf chunk, which may stand behind the pixels too (PNG, third edition, 11.3.3.1)."""
+    """The eXIf chunk, which may also come after the pixels (PNG, third edition, 11.3.3.1)."""
     at = 8
     while at + 8 <= len(data):
         (length,) = struct.unpack_from(">I", data, at)
@@ -134,7 +149,7 @@ def _png_exif(data: bytes) -> bytes:
 
 
 def _turned(pixels: U8, orientation: int) -> U8:
-    """Stored pixels brought upright (EXIF 2.32, tag 0x0112)."""
+    """Stored pixels turned upright (EXIF 2.32, tag 0x0112)."""
     if orientation in (2, 7):
         return pixels[:, ::-1] if orientation == 2 else np.rot90(pixels, 1)[:, ::-1]
     if orientation in (4, 5):
@@ -143,8 +158,8 @@ def _turned(pixels: U8, orientation: int) -> U8:
 
 
 def _to_rgb(image: Image.Image) -> tuple[U8, U8 | None, bytes | None]:
-    icc = _readable_profile(image.info.get("icc_profile"))
-    space = _colour_space(icc)
+    icc: bytes = image.info.get("icc_profile") or b""
+    space = colour_space(icc)
     if image.mode == "I;16":  # 16-bit grey; 16-bit RGB comes from Pillow as its high bytes already
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     elif image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK"):
@@ -157,39 +172,11 @@ def _to_rgb(image: Image.Image) -> tuple[U8, U8 | None, bytes | None]:
                 "The photo is in CMYK (print colours) without a colour profile, so its colours cannot be known. "
                 "Please save it as RGB, or with its profile."
             )
-        return np.asarray(_to_srgb(image, icc)), None, None
+        return np.asarray(to_srgb(image, icc)), None, None
     alpha: U8 | None = None
     if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
         image = image.convert("RGBA")
         alpha = np.asarray(image)[..., 3]
     if space == "GRAY" and image.mode == "L":  # a grey profile cannot describe RGB pixels
-        return np.asarray(_to_srgb(image, icc)), alpha, None
+        return np.asarray(to_srgb(image, icc)), alpha, None
     return np.asarray(image.convert("RGB")), alpha, icc if space == "RGB" else None
-
-
-def _readable_profile(icc: bytes | None) -> bytes | None:
-    return icc if icc and _colour_space(icc) else None
-
-
-def _colour_space(icc: bytes | None) -> str:
-    """ "RGB", "GRAY", "CMYK", ...; "" for no profile or a broken one, which colour management would ignore as well."""
-    if not icc:
-        return ""
-    try:
-        return str(ImageCms.ImageCmsProfile(io.BytesIO(icc)).profile.xcolor_space).strip()
-    except OSError:
-        return ""
-
-
-def _to_srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
-    assert icc is not None
-    converted = ImageCms.profileToProfile(
-        image,
-        ImageCms.ImageCmsProfile(io.BytesIO(icc)),
-        ImageCms.createProfile("sRGB"),
-        renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-        outputMode="RGB",
-        flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
-    )
-    assert converted is not None
-    return converted

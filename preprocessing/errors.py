@@ -1,14 +1,14 @@
-"""The base of all errors that Pinco raises on purpose, and what can be wrong with a photo.
+"""The base class of all errors that Pinco raises, and the errors of a photo.
 
-The base stands here because this is the lowest package; `pinco.errors` is where users import it from. Messages about a
-photo name no file: the caller knows it, and its row and column too.
+The base class is here because this is the lowest package; users import it from `pinco.errors`. Messages about a photo
+do not name the file: the caller knows it, and its row and column too.
 """
 
 from __future__ import annotations
 
 
 class PincoError(Exception):
-    """Something that a person can act on. `str(error)` is the sentence that says what is wrong and what to do.
+    """An error that a person can act on. `str(error)` is a sentence that says what is wrong and what to do.
 
     Attributes:
         code: Stable name of the kind of error, for programs and for the manifest's `error_type`.
@@ -18,19 +18,19 @@ class PincoError(Exception):
 
 
 class PhotoError(PincoError, ValueError):
-    """A photo that cannot be used; asking again with the same bytes gives the same error."""
+    """A photo that cannot be used; the same bytes always give the same error."""
 
     code = "photo_error"
 
 
 class EmptyPhotoError(PhotoError):
-    """No bytes."""
+    """A photo file without bytes."""
 
     code = "empty_photo"
 
 
 class NotAPhotoError(PhotoError):
-    """Bytes of something else than an image."""
+    """A file whose content is not an image."""
 
     code = "not_a_photo"
 
@@ -42,7 +42,7 @@ class TruncatedPhotoError(PhotoError):
 
 
 class PhotoTooLargeError(PhotoError):
-    """More pixels than the limit, by the file's header."""
+    """A photo with more pixels than the limit, according to its header."""
 
     code = "photo_too_large"
 
@@ -54,6 +54,6 @@ class UnsupportedPhotoError(PhotoError):
 
 
 class NoProductFoundError(PhotoError):
-    """A photo with nothing that stands out from its backdrop."""
+    """A photo in which nothing differs from the backdrop."""
 
     code = "no_product_found"

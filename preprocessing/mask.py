@@ -1,4 +1,4 @@
-"""Which pixels are product: the photo's own alpha if it means something, else the packshot's silhouette."""
+"""Which pixels are product: by the photo's own alpha if it cuts something out, else by the packshot's silhouette."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ from preprocessing.packshot.segment import segment
 
 @dataclass(frozen=True)
 class Mask:
-    """alpha `[H, W]`: 255 is product, 0 is not, between is edge; confidence 0..1; method "alpha" or "packshot"."""
+    """Which pixels are product.
+
+    Attributes:
+        alpha: `[H, W]`; 255 is product, 0 is not, values between are edge.
+        confidence: 0..1.
+        method: "alpha" or "packshot".
+    """
 
     alpha: U8
     confidence: float
@@ -26,11 +32,16 @@ class Mask:
 def find_mask(photo: Photo, *, soft_edge: float = 2.0, side: int = 512) -> Mask:
     """Find the product in a photo.
 
-    soft_edge: width in pixels of the fade given to an outline that has none.
-    side: longer side of the reduced copy on which a packshot is segmented, in pixels.
+    A low confidence is a valid result (white on white, a product in a room): the mask is then the best guess, for a
+    person to review.
 
-    A low confidence is an answer too (white on white, a product in a room): the mask is the best guess, for a person
-    to judge. Raises `NoProductFoundError` if there is nothing to guess from.
+    Args:
+        photo: The decoded photo.
+        soft_edge: Width in pixels of the soft edge given to an outline that has none.
+        side: Longer side in pixels of the reduced copy on which a packshot is segmented.
+
+    Raises:
+        NoProductFoundError: The photo is transparent everywhere, or nothing in it differs from the backdrop.
     """
     if photo.alpha is not None and photo.alpha.max() < 128:
         raise NoProductFoundError("The photo is transparent everywhere. Please upload one that shows the product.")
@@ -54,5 +65,5 @@ def find_mask(photo: Photo, *, soft_edge: float = 2.0, side: int = 512) -> Mask:
 
 
 def _meaningful(alpha: U8) -> bool:
-    """Whether transparency cuts something out, rather than being absent or only rounding the photo's corners."""
+    """Whether transparency cuts something out: it is not absent, and not only rounded corners of the photo."""
     return float((alpha < 128).mean()) > 0.005

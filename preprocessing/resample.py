@@ -1,4 +1,4 @@
-"""The product's pixels brought to a canvas, once, from their source."""
+"""The product's pixels on a canvas, resampled once from their source."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from preprocessing.cutout import Cutout
 
 RESAMPLE = "pillow-bicubic-extended-1"
 """The one resample of the product: Pillow's antialiased bicubic (integer arithmetic: the same bytes on every machine)
-on straight colours that are extended past the silhouette: neither overshoot nor a black ground tints the edge."""
+on straight colours that are extended past the silhouette, so that neither overshoot nor black tints the edge."""
 
 
 @dataclass(frozen=True)
 class Box:
-    """Where the product's bounding box lands, in pixels of a given canvas size (not necessarily whole ones)."""
+    """Where the product's bounding box is placed, in pixels of a canvas (not necessarily whole ones)."""
 
     x: float
     y: float
@@ -34,16 +34,26 @@ class Box:
 
 @dataclass(frozen=True)
 class Layer:
-    """The product on a canvas, resampled once from its source: rgb `[h, w, 3]` (0 where alpha is 0), alpha `[h, w]`."""
+    """The product on an empty canvas, resampled once from its source.
+
+    Attributes:
+        rgb: `[h, w, 3]`, 0 where alpha is 0.
+        alpha: `[h, w]`.
+    """
 
     rgb: U8
     alpha: U8
 
 
 def resample(cutout: Cutout, box: Box, size: tuple[int, int]) -> Layer:
-    """Bring the product's pixels to `box` on an empty canvas of `size` (width, height).
+    """Place the product's pixels on an empty canvas.
 
     At scale 1 on whole pixels this copies bytes; else it is the resample named `RESAMPLE`.
+
+    Args:
+        cutout: The product.
+        box: Where its bounding box is placed.
+        size: (width, height) of the canvas in pixels.
     """
     window = Window.of(cutout, box, size)
     rgb = np.zeros((size[1], size[0], 3), np.uint8)
@@ -57,16 +67,25 @@ def resample(cutout: Cutout, box: Box, size: tuple[int, int]) -> Layer:
 
 @dataclass(frozen=True)
 class Window:
-    """The part of the photo that matters, and the whole pixels of the canvas that it maps to."""
+    """The part of the photo that is used, and the whole pixels of the canvas that it maps to.
+
+    Attributes:
+        source: Rows and columns of the photo.
+        target: Rows and columns of the canvas.
+        reach: Pixels to repeat around the source crop, so that the target's outer pixels are covered.
+        span: (left, top, right, bottom) of the target in coordinates of the padded crop.
+        exact: Whether pixels are copied: scale 1 on whole pixels.
+    """
 
     source: tuple[slice, slice]
     target: tuple[slice, slice]
-    reach: int  # pixels to repeat around the source crop, so that the target's outer pixels are covered
-    span: tuple[float, float, float, float]  # the target in coordinates of the padded crop
+    reach: int
+    span: tuple[float, float, float, float]
     exact: bool
 
     @classmethod
     def of(cls, cutout: Cutout, box: Box, size: tuple[int, int]) -> Window:
+        """The window of a cutout whose bounding box is placed at `box` on a canvas of `size` (width, height)."""
         bbox, extent, photo = cutout.bbox, cutout.extent, cutout.size
         horizontal = _axis(bbox[::2], extent[::2], photo[0], box.x, box.width, size[0])
         vertical = _axis(bbox[1::2], extent[1::2], photo[1], box.y, box.height, size[1])
@@ -80,7 +99,14 @@ class Window:
         )
 
     def pull(self, crop: U8) -> U8:
-        """`crop` (an image at `source`) at the target's pixels."""
+        """Resample to the target's pixels.
+
+        Args:
+            crop: `[h, w]` or `[h, w, 3]`, an image cropped to `source`.
+
+        Returns:
+            An image of the target's size.
+        """
         rows, columns = self.target
         if self.exact:
             x, y = round(self.span[0]) - self.reach, round(self.span[1]) - self.reach
@@ -104,8 +130,8 @@ class _Axis:
 def _axis(
     bbox: tuple[int, int], extent: tuple[int, int], photo: int, offset: float, length: float, canvas: int
 ) -> _Axis:
-    """One dimension of the window: the product's `bbox` of a photo lands at offset..offset + length of a canvas, and
-    what is faint around it, up to `extent`, comes along."""
+    """One dimension of the window: the product's `bbox` is placed at offset..offset + length of the canvas, together
+    with its faint surroundings up to `extent`."""
     start, stop = bbox
     scale = length / (stop - start)
     skirt = math.ceil(3 * max(1.0, 1.0 / scale)) + 2  # what the bicubic kernel blurs past the extent
@@ -125,7 +151,7 @@ def _axis(
 
 
 def _extended(rgb: U8, alpha: U8, reach: int) -> U8:
-    """Foreground colours carried outwards over transparent pixels, as far as the resample looks.
+    """Foreground colours extended outwards over transparent pixels, as far as the resample reads.
 
     Sums of whole numbers throughout (in float64 too, where they are exact), over blocks of `reach` pixels: the pixels
     of the core that the resample mixes with these are the same on every machine.
@@ -149,7 +175,7 @@ def _extended(rgb: U8, alpha: U8, reach: int) -> U8:
 
 
 def _block_sums(image: U8, side: int) -> NDArray[np.float64]:
-    """Sums over blocks of `side` x `side` pixels of `[H, W, C]`; what the far blocks lack counts as 0."""
+    """Sums over blocks of `side` x `side` pixels of `[H, W, C]`; pixels beyond the far edges count as 0."""
     height, width, channels = image.shape
     bottom, right = -height % side, -width % side
     padded = np.pad(image, ((0, bottom), (0, right), (0, 0)))

@@ -61,6 +61,18 @@ settings.load_profile("pinco")
 
 
 @pytest.fixture(scope="session")
+def exchanged_profile() -> bytes:
+    """A profile whose effect is plain to see: sRGB with red and green exchanged."""
+    from PIL import ImageCms
+
+    data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    tags = {bytes(data[132 + 12 * i : 136 + 12 * i]): 132 + 12 * i for i in range(int.from_bytes(data[128:132], "big"))}
+    red, green = tags[b"rXYZ"], tags[b"gXYZ"]
+    data[red : red + 4], data[green : green + 4] = b"gXYZ", b"rXYZ"
+    return bytes(data)
+
+
+@pytest.fixture(scope="session")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from pinco.toy.model.untrained import make_untrained
 

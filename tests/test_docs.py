@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 from dataclasses import fields, is_dataclass
@@ -156,3 +157,25 @@ def _setting_names(model: type, prefix: str = "") -> list[str]:
         else:
             found.append(f"{prefix}{name}")
     return found
+
+
+def test_the_way_of_a_row_names_functions_that_are_there() -> None:
+    text = (ROOT / "docs/architecture.md").read_text()
+    names = re.findall(r"^\d+\. `([\w.]+)`", text, re.MULTILINE)
+    assert 10 < len(names) <= 20
+    for name in names:
+        assert callable(_resolve(name)), name
+
+
+def _resolve(name: str) -> Any:
+    """The object behind a dotted name: the longest prefix that is a module, then attributes."""
+    parts = name.split(".")
+    for length in range(len(parts) - 1, 0, -1):
+        try:
+            found: Any = importlib.import_module(".".join(parts[:length]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[length:]:
+            found = getattr(found, part)
+        return found
+    raise AssertionError(f"{name} is not a module")

@@ -59,3 +59,19 @@ def test_looking_loads_neither_ray_nor_prefect_nor_torch(command: str, tmp_path:
         f"assert done.exit_code == {code}, done.output\n"
     )
     assert not _loaded_by(run, tmp_path) & {"ray", "prefect", "torch"}
+
+
+def test_the_library_starts_without_ray_prefect_and_torch() -> None:
+    assert not _loaded_by("import pinco") & {"ray", "prefect", "torch", "pyarrow"}
+    assert not _loaded_by("import pinco.generation; pinco.generation.ModelSettings") & {"ray", "prefect", "torch"}
+    assert not _loaded_by("from pinco import ImageMaker") & {"ray", "prefect", "torch"}
+
+
+def test_the_public_api_is_what_it_says() -> None:
+    import pinco
+    import pinco.generation
+
+    for package in (pinco, pinco.generation):
+        assert [name for name in package.__all__ if getattr(package, name, None) is None] == []
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = pinco.nothing

@@ -66,3 +66,8 @@ def test_no_path_of_one_machine() -> None:
         if place in path.read_text(errors="ignore")
     ]
     assert found == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_package_ships_its_types(package: str) -> None:
+    assert (ROOT / package / "py.typed").is_file()

@@ -1,1 +1,1 @@
-"""One module per command of ``pinco``."""
+"""One module per command of `pinco`."""

@@ -1,4 +1,4 @@
-"""``pinco demo``: drawn products, a sheet, and the real run on both."""
+"""`pinco demo`: drawn products, a sheet, and the real run on both."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``pinco plan``."""
+"""`pinco plan`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``pinco replay``."""
+"""`pinco replay`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``pinco retry``."""
+"""`pinco retry`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``pinco run``."""
+"""`pinco run`."""
 
 from __future__ import annotations
 

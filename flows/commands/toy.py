@@ -1,4 +1,4 @@
-"""``pinco toy train``."""
+"""`pinco toy train`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``pinco validate``."""
+"""`pinco validate`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The two kinds of actors of a run. Plain classes here; ``remote`` turns them into Ray actors.
+"""The two kinds of actors of a run. Plain classes here; `remote` turns them into Ray actors.
 
-Ray neither restarts them nor repeats their calls: the driver does (``flows.driver.dispatch``).
+Ray neither restarts them nor repeats their calls: the driver does (`flows.driver.dispatch`).
 """
 
 from __future__ import annotations
@@ -33,9 +33,13 @@ class Preprocessor:
         self._cutouts = CutoutCache(spec.open_store(), spec.recipe)
 
     def prepare(self, takes: Sequence[Take]) -> tuple[str, PlacedProduct]:
-        """The canvas that these takes share, as Ray's two return values: a small one for the driver, and the pixels.
+        """The canvas that these takes share.
 
-        Raises PhotoError, PhotoChangedError or StoreError, which end the takes' rows as failed.
+        Returns:
+            Ray's two return values: a small one for the driver, and the pixels.
+
+        Raises:
+            PhotoError, PhotoChangedError, StoreError: They end the takes' rows as failed.
         """
         return "prepared", prepare(takes[0].job, self._spec, self._cutouts)
 
@@ -49,7 +53,7 @@ class Generator:
         self._store = spec.open_store()
 
     def load(self) -> None:
-        """Bring the weights into memory. Apart from ``__init__``, so that the driver sees the error itself."""
+        """Bring the weights into memory. Apart from `__init__`, so that the driver sees the error itself."""
         from pinco.generation.model import Model
 
         self._model = Model(self._settings, threads=self._threads)
@@ -57,7 +61,13 @@ class Generator:
     def generate(self, takes: Sequence[Take], placed: PlacedProduct, attempts: int) -> list[Row]:
         """One row per take, in order; every image that a row names is durably written.
 
-        Raises DeviceMemoryError and AcceleratorFaultError, about which the driver decides.
+        Args:
+            takes: What to make, all on one canvas.
+            placed: The canvas.
+            attempts: How often making these rows was begun, this time included.
+
+        Raises:
+            DeviceMemoryError, AcceleratorFaultError: The driver decides what they mean.
         """
         if self._model is None:
             raise RuntimeError("load() comes first")

@@ -1,11 +1,11 @@
 """The driver's loop: it owns the actors, asks them, and decides what a dead one means.
 
-Ray never restarts or retries anything here (``max_restarts=0, max_task_retries=0``): whether a row is asked again is
-decided by ``Schedule``, which knows which row may have killed its actor and which merely stood behind it. The loop is
+Ray never restarts or retries anything here (`max_restarts=0, max_task_retries=0`): whether a row is asked again is
+decided by `Schedule`, which knows which row may have killed its actor and which merely stood behind it. The loop is
 generic in the job and result types; what the actors compute is no concern of it.
 
-An actor of the first kind answers ``prepare(rows)`` with two objects, a small status and the canvas, so that the driver
-never pulls pixels. One of the second kind answers ``load()`` once and then ``generate(rows, canvas, attempts)`` with
+An actor of the first kind answers `prepare(rows)` with two objects, a small status and the canvas, so that the driver
+never pulls pixels. One of the second kind answers `load()` once and then `generate(rows, canvas, attempts)` with
 one result per row, in order, each of them durably written before it returns.
 """
 
@@ -21,6 +21,7 @@ from ray.exceptions import ObjectLostError, RayError, RayTaskError
 
 from flows.driver.endings import NoWorkersLeftError
 from flows.driver.schedule import Batch, Schedule
+from pinco.errors import first_line
 from pinco.generation.faults import AcceleratorFaultError, DeviceMemoryError
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a row ends without an image: ``error`` is the actor's own exception, or what Ray said of its death."""
+    """Why a row ends without an image: `error` is the actor's own exception, or what Ray said of its death."""
 
     status: Literal["failed", "quarantined"]
     error: BaseException
@@ -79,14 +80,22 @@ class _Seat:
 
 
 class Dispatch(Generic[Job, Result]):
-    """Runs a ``Schedule`` to its end on Ray actors.
+    """Runs a `Schedule` to its end on Ray actors.
 
-    ``make_preparer`` and ``make_generator`` start one actor each; ``refuse`` turns a job that ends without an image
-    into its result; ``deliver`` takes finished results, in the driver; ``tick`` is called at least every
-    ``poll_seconds``; ``stopping`` is asked between steps and ends the loop early, leaving unfinished rows unresolved.
+    Args:
+        schedule: What is to be done.
+        lanes: Number of inference actors.
+        make_preparer: Starts a preprocessing actor.
+        make_generator: Starts an inference actor.
+        refuse: Turns a job that ends without an image into its result.
+        deliver: Takes finished results, in the driver.
+        tick: Called at least every `poll_seconds`.
+        stopping: Asked between steps; True ends the loop early and leaves unfinished rows unresolved.
+        limits: Bounds of the loop.
 
-    Raises ``NoWorkersLeftError`` when no inference actor can be started, and whatever ``deliver``, ``tick`` and
-    the actors' ``load`` raise.
+    Raises:
+        NoWorkersLeftError: No inference actor can be started. What `deliver`, `tick` and the actors' `load` raise
+            passes through as well.
     """
 
     def __init__(
@@ -110,7 +119,7 @@ class Dispatch(Generic[Job, Result]):
         self._generators: list[_Seat | None] = [self._start_generator() for _ in range(lanes)]
 
     def run(self) -> None:
-        """Until every row is resolved or ``stopping()``; the actors are killed on the way out, however it ends."""
+        """Until every row is resolved or `stopping()`; the actors are killed on the way out, however it ends."""
         try:
             while self._schedule.unresolved and not self._stopping():
                 self._fill()
@@ -175,7 +184,7 @@ class Dispatch(Generic[Job, Result]):
             self._schedule.unprepared(call.lane, call.batch)
             self._end_rows(call.batch, "failed", _cause(error))
         except RayError as error:
-            log.warning("a preprocessing actor died: %s", _first_line(error))
+            log.warning("a preprocessing actor died: %s", first_line(error))
             self._replace_preparer(number, seat, error)
         else:
             seat.pop()
@@ -232,16 +241,14 @@ class Dispatch(Generic[Job, Result]):
         """The actor died or is to be left: its head batch is suspect, the one behind it is not."""
         ray.kill(seat.actor)
         failures = seat.failures + 1 if seat.loading is not None else 0
-        log.warning("inference actor of lane %d is gone (%s)", lane, _first_line(error))
+        log.warning("inference actor of lane %d is gone (%s)", lane, first_line(error))
         quarantined = self._schedule.actor_died(lane)
         if failures < self._limits.start_failures:
             self._generators[lane] = self._start_generator(failures)
         else:
             self._generators[lane] = None
             if not self._schedule.close_lane(lane):
-                raise NoWorkersLeftError(
-                    f"no inference actor could be started; the last one said: {_first_line(error)}"
-                )
+                raise NoWorkersLeftError(f"no inference actor could be started; the last one said: {first_line(error)}")
         if quarantined is not None:
             self._end_rows(quarantined, "quarantined", error)
 
@@ -269,7 +276,3 @@ class Dispatch(Generic[Job, Result]):
 def _cause(error: RayTaskError) -> BaseException:
     """The actor's own exception, without Ray's remote traceback around it."""
     return error.cause if isinstance(error.cause, BaseException) else error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

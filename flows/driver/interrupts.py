@@ -11,7 +11,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """Inside ``with``, the first signal sets ``wanted``; a second one does what it always did.
+    """Inside `with`, the first signal sets `wanted`; a second one does what it always did.
 
     Signals can only be handled in the main thread; elsewhere (a Prefect task in a thread) this never stops anything.
     """

@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from typing import Any
 
 import psutil
+from tenacity import retry, retry_if_exception, stop_after_attempt
 
 from flows.settings import RaySettings
 
@@ -80,18 +81,27 @@ def _start(settings: RaySettings) -> bool:
             "num_cpus": max(os.cpu_count() or 1, settings.preparers + settings.lanes_wanted),
         }
     logging.getLogger("ray").setLevel(logging.ERROR)
-    for attempts_left in reversed(range(START_ATTEMPTS)):
-        servers_before = set(psutil.Process().children())
-        try:
-            ray.init(**options)
-            return True
-        except Exception as error:
-            # Ray gives its own servers 30 s, whatever else the machine is doing, and leaves them behind.
-            if "timed out during startup" not in str(error) or not attempts_left:
-                raise
-            log.warning("this machine is too busy for Ray to start within its 30 s; trying again")
-            _end([child for child in psutil.Process().children() if child not in servers_before])
+    _init(options)
     return True
+
+
+def _start_timed_out(error: BaseException) -> bool:
+    """Ray gives its own servers 30 s, whatever else the machine is doing."""
+    return "timed out during startup" in str(error)
+
+
+@retry(retry=retry_if_exception(_start_timed_out), stop=stop_after_attempt(START_ATTEMPTS), reraise=True)
+def _init(options: dict[str, Any]) -> None:
+    import ray
+
+    servers_before = set(psutil.Process().children())
+    try:
+        ray.init(**options)
+    except Exception as error:
+        if _start_timed_out(error):  # then it leaves its servers running
+            log.warning("this machine is too busy for Ray to start within its 30 s")
+            _end([child for child in psutil.Process().children() if child not in servers_before])
+        raise
 
 
 def _end(servers: list[psutil.Process]) -> None:

@@ -35,9 +35,20 @@ class Stage(Protocol):
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What became of a run. ``statuses`` counts the rows that it made; ``error`` is what ended it early, if anything.
+    """What became of a run.
 
-    dropped: rows that another run had finished meanwhile. seconds: wall time by stage.
+    Attributes:
+        run_id: Name of the run.
+        store: Address of its store.
+        planned: Images that were requested.
+        done_before: Of these, how many were done before.
+        held: How many failed permanently or are quarantined, and are left alone.
+        adopted: Images of an earlier, interrupted run that were recovered.
+        statuses: The rows that this run made, by status.
+        dropped: Rows that another run had finished meanwhile.
+        report: Address of the contact sheet, if one was written.
+        seconds: Wall time in seconds by stage.
+        error: What ended the run early, if anything.
     """
 
     run_id: str

@@ -7,11 +7,11 @@ The rules that a run lives by:
 
 * Batches of one product stay on one lane, so that the actor's canvas cache is used; only a lane with nothing left
   to do takes work from another.
-* A lane holds at most ``window_rows`` rows beyond what waits in the sheet, so that memory does not grow with the run.
+* A lane holds at most `window_rows` rows beyond what waits in the sheet, so that memory does not grow with the run.
 * An actor runs one batch at a time and has one more queued. When it dies, only the head batch can be the reason: the
   queued one goes back without a mark.
 * A head batch of several rows is split, and its rows are asked alone before any of them is judged. A row that has
-  then ended ``lone_kills`` actors by itself is given up.
+  then ended `lone_kills` actors by itself is given up.
 """
 
 from collections import deque
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @dataclass(eq=False)
 class Batch(Generic[T]):
-    """Rows that share one canvas; ``canvas`` is whatever the preprocessing stage hands on (None until then)."""
+    """Rows that share one canvas; `canvas` is whatever the preprocessing stage hands on (None until then)."""
 
     rows: tuple[T, ...]
     canvas: Any = None
@@ -34,7 +34,7 @@ class Batch(Generic[T]):
     losses: int = 0  # times its canvas was lost together with a node
 
     def split(self, size: int) -> list["Batch[T]"]:
-        """The same rows in batches of ``size``, sharing the canvas and the count of attempts."""
+        """The same rows in batches of `size`, sharing the canvas and the count of attempts."""
         return [replace(self, rows=self.rows[at : at + size]) for at in range(0, len(self.rows), size)]
 
 
@@ -53,7 +53,7 @@ class _Lane(Generic[T]):
 
 
 class Schedule(Generic[T]):
-    """State of all unfinished batches of a run. ``products`` yields, for every product, its batches in order."""
+    """State of all unfinished batches of a run. `products` yields, for every product, its batches in order."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class Schedule(Generic[T]):
         return None
 
     def next_to_run(self, index: int) -> Batch[T] | None:
-        """The batch that the actor of lane ``index`` should be asked for now, or None."""
+        """The batch that the actor of lane `index` should be asked for now, or None."""
         lane = self._lanes[index]
         if len(lane.running) >= self._in_flight:
             return None
@@ -99,7 +99,7 @@ class Schedule(Generic[T]):
     # -- what came of it ---------------------------------------------------------------------------------------------
 
     def prepared(self, index: int, batch: Batch[T], canvas: Any) -> None:
-        """The canvas of ``batch`` is there."""
+        """The canvas of `batch` is there."""
         self._lanes[index].preparing.remove(batch)
         batch.canvas = canvas
         self._lanes[index].ready.append(batch)
@@ -110,7 +110,7 @@ class Schedule(Generic[T]):
         self._resolve(batch)
 
     def preparer_died(self, index: int, batch: Batch[T], *, head: bool) -> bool:
-        """A preprocessing actor died with ``batch`` in its queue; True when its rows are to be quarantined.
+        """A preprocessing actor died with `batch` in its queue; True when its rows are to be quarantined.
 
         All rows of a batch share the photo, so the batch is judged as one.
         """
@@ -124,7 +124,7 @@ class Schedule(Generic[T]):
         return False
 
     def finished(self, index: int, batch: Batch[T]) -> None:
-        """Every row of ``batch`` is resolved: durably written, or failed for a reason of its own."""
+        """Every row of `batch` is resolved: durably written, or failed for a reason of its own."""
         self._lanes[index].running.remove(batch)
         self._resolve(batch)
 
@@ -149,7 +149,7 @@ class Schedule(Generic[T]):
         return None
 
     def ask_again(self, index: int, batch: Batch[T], size: int) -> bool:
-        """Ask the rows of a running batch again, ``size`` at a time; False when that is no smaller than it was."""
+        """Ask the rows of a running batch again, `size` at a time; False when that is no smaller than it was."""
         if size >= len(batch.rows):
             return False
         lane = self._lanes[index]
@@ -158,7 +158,7 @@ class Schedule(Generic[T]):
         return True
 
     def canvas_lost(self, index: int, batch: Batch[T], *, limit: int = 3) -> bool:
-        """The node that held the canvas is gone: prepare it again; False after ``limit`` losses."""
+        """The node that held the canvas is gone: prepare it again; False after `limit` losses."""
         batch.losses += 1
         if batch.losses >= limit:
             return False

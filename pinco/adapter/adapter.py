@@ -7,6 +7,7 @@ ICCV 2025, arXiv 2412.03812.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from typing import Any, Self
 
@@ -17,19 +18,21 @@ from torch import Tensor, nn
 
 from pinco.adapter.attachment import Attachment
 from pinco.adapter.config import (
-    BackboneDims,
     BackboneMismatchError,
     GateKind,
+    KeyNorm,
     Mix,
     PincoConfig,
     Semantic,
     SemanticInit,
     Shape,
+    upgraded,
 )
 from pinco.adapter.extractor import SubjectExtractor
-from pinco.adapter.families import FAMILIES, family_of
-from pinco.adapter.initialise import dense
+from pinco.adapter.families import family_named, family_of
 from pinco.adapter.layer import SubjectLayer
+from pinco.adapter.positions import Positions
+from pinco.adapter.processor import keys_values
 from pinco.adapter.subject import KeyValue, Subject
 from pinco.adapter.tokens import covered_tokens, gather, select
 
@@ -37,9 +40,9 @@ from pinco.adapter.tokens import covered_tokens, gather, select
 class PincoAdapter(ModelMixin, ConfigMixin):
     """Extractor, subject projections and gates for one backbone.
 
-    Made by `for_backbone`, or loaded by `from_pretrained`; `attach` puts it onto a transformer, which then takes
-    `joint_attention_kwargs={"subject": adapter.encode(...)}`. Its weights stay its own: they never enter the backbone's
-    state dict. A deep copy is not attached to anything.
+    Made by `for_backbone`, or loaded by `from_pretrained`. `attach` puts it onto a transformer; inside
+    `with adapter.using(subject) as kwargs` that transformer, or its pipeline called with `kwargs`, sees the subject.
+    Its weights stay its own: they never enter the backbone's state dict. A deep copy is not attached to anything.
     """
 
     scale_factor: Tensor
@@ -51,8 +54,7 @@ class PincoAdapter(ModelMixin, ConfigMixin):
         inner_dim: int,
         num_heads: int,
         head_dim: int,
-        num_layers: int,
-        num_single_layers: int,
+        depth: int,
         latent_channels: int,
         patch_size: int,
         vae_scale_factor: int,
@@ -70,33 +72,55 @@ class PincoAdapter(ModelMixin, ConfigMixin):
         use_sobel: bool = True,
         mix: Mix = "one",
         shape_channels: int = 64,
+        key_norm: KeyNorm = "rms",
     ) -> None:
         """Build an adapter with random projections and zero gates; `for_backbone` also reads the backbone.
 
-        family .. vae_scale_factor: the backbone's dimensions, see `BackboneDims`.
-        layers: numbers of the adapted attention layers; double blocks first, then single blocks.
-        subject_dim: width of the subject tokens F.
-        rank: of the subject projections; `None` is full rank.
-        gate: one gate per "head", or one per "layer".
-        anchor: subject keys carry the positions of their latent tokens; without it they carry none.
-        prune, mask_dilation: keep subject tokens only under the mask, grown by that many tokens.
-        semantic, shape: the extractor's branches; `shape="vae"` encodes the maps with the VAE instead of convolutions.
-        use_mask, use_depth, use_sobel: the maps that the shape branch sees. Pruning reads the mask in any case.
-        mix: the backbone's share of the attention, "one" for a = 1, "complement" for a = 1 - b.
-        shape_channels: features of the convolutional shape branch.
+        Args:
+            family: The backbone's family; this and the following seven, and `key_norm`, are the backbone's dimensions.
+            inner_dim: See `BackboneDims`.
+            num_heads: See `BackboneDims`.
+            head_dim: See `BackboneDims`.
+            depth: See `BackboneDims`.
+            latent_channels: See `BackboneDims`.
+            patch_size: See `BackboneDims`.
+            vae_scale_factor: See `BackboneDims`.
+            layers: Numbers of the adapted attention layers, in the family's order.
+            subject_dim: Width of the subject tokens F.
+            rank: Of the subject projections; `None` is full rank.
+            gate: One gate per "head", or one per "layer".
+            anchor: Subject keys carry the positions of their latent tokens; without it they carry none.
+            prune: Keep subject tokens only under the mask.
+            mask_dilation: Grow the mask by that many tokens before pruning.
+            semantic: The extractor's branch for the subject's latents.
+            shape: The extractor's branch for the maps; "vae" encodes them with the VAE instead of convolutions.
+            use_mask: The shape branch sees the mask. Pruning reads it in any case.
+            use_depth: The shape branch sees the depth map.
+            use_sobel: The shape branch sees the Sobel map.
+            mix: The backbone's share of the attention, "one" for a = 1, "complement" for a = 1 - b.
+            shape_channels: Features of the convolutional shape branch.
+            key_norm: See `BackboneDims`.
+
+        Raises:
+            UnknownFamilyError: No family has this name.
+            ValueError: Values that cannot work together.
         """
         super().__init__()
         self.settings = PincoConfig.from_registered(self.config)
-        if family not in FAMILIES:
-            raise ValueError(f"unknown backbone family {family!r}; known: {', '.join(sorted(FAMILIES))}")
+        family_named(family)
         self.extractor = SubjectExtractor(self.settings)
         self.subject_layers = nn.ModuleDict(
             {str(number): SubjectLayer(self.settings) for number in self.settings.layers}
         )
         # A buffer, not a float: torch.compile would compile anew for every value of a float.
         self.register_buffer("scale_factor", torch.ones(()), persistent=False)
-        self._silent = False
+        self._disabled = False
         self._attachment: Attachment | None = None
+
+    @classmethod
+    def from_config(cls, config: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """As diffusers' own, and for adapters saved by any version."""
+        return super().from_config(upgraded(config) if isinstance(config, Mapping) else config, *args, **kwargs)
 
     @classmethod
     def for_backbone(
@@ -111,17 +135,21 @@ class PincoAdapter(ModelMixin, ConfigMixin):
     ) -> Self:
         """A new adapter whose sizes and starting weights come from the backbone.
 
-        vae_config: `vae.config`; `None` assumes the family's usual VAE.
-        layers: "all", "double", "single", or layer numbers.
-        subject_dim: the backbone's width unless given. Another width leaves the subject projections random.
-        init_semantic: "backbone" starts the semantic branch from the backbone's patch embedder (see
-            `SubjectExtractor.start_from_embedder`) and folds each layer's noise-free input modulation into its subject
-            projections, so that the first layer's K_sub and V_sub start as the backbone's own K and V of a clean image
-            token and the deeper ones near them. "random" leaves the extractor as drawn and takes the projections as
-            they are.
-        options: the remaining arguments of `__init__`, without those read from the backbone.
+        Args:
+            transformer: The backbone.
+            vae_config: `vae.config`; `None` assumes the family's usual VAE.
+            layers: "all", a name of the family's for a group of layers, or layer numbers.
+            subject_dim: The backbone's width unless given. Another width leaves the subject projections random.
+            init_semantic: "backbone" starts the semantic branch from the backbone's patch embedder (see
+                `SubjectExtractor.start_from_embedder`) and folds each layer's noise-free input modulation into its
+                subject projections, so that the first layer's K_sub and V_sub start as the backbone's own K and V of a
+                clean image token and the deeper ones near them. "random" leaves the extractor as drawn and takes the
+                projections as they are.
+            options: The remaining arguments of `__init__`, without those read from the backbone.
 
-        Raises `ValueError` for options that contradict each other, `TypeError` for an unknown backbone.
+        Raises:
+            UnknownFamilyError: A backbone of no known family.
+            ValueError: Options that contradict each other.
         """
         family = family_of(transformer)
         dims = family.dims(transformer, vae_config)
@@ -133,25 +161,24 @@ class PincoAdapter(ModelMixin, ConfigMixin):
                 f"init_semantic='backbone' needs tokens as wide as the backbone ({dims.inner_dim}), not {width}: "
                 "leave subject_dim out or choose init_semantic='random'"
             )
-        adapter: Self = cls(**asdict(dims), layers=_layer_numbers(layers, dims), subject_dim=width, **options)
+        numbers = _layer_numbers(layers, {"all": range(dims.depth), **family.layer_groups(transformer)})
+        adapter: Self = cls(**asdict(dims), layers=numbers, subject_dim=width, **options)
         if width == dims.inner_dim:
             adapter._start_from(transformer, from_embedder=init_semantic == "backbone" and adapter.semantic_branch)
         return adapter
 
     def _start_from(self, transformer: Any, *, from_embedder: bool) -> None:
-        family = FAMILIES[self.settings.family]
+        family = family_named(self.settings.family)
         attentions = family.attentions(transformer)
         modulations = family.clean_modulations(transformer) if from_embedder else None
         if from_embedder:
-            embedder = dense(family.embedder(transformer))
+            embedder = family.embedder(transformer)
             self.extractor.start_from_embedder(embedder.weight, embedder.bias)
         for number in self.settings.layers:
-            attention: Any = attentions[number]
-            key, value = dense(attention.to_k), dense(attention.to_v)
+            key, value = family.key_value(attentions[number])
             if modulations is not None:
                 key, value = key.after_modulation(*modulations[number]), value.after_modulation(*modulations[number])
-            norm = getattr(attention, "norm_k", None)
-            self.layer(number).start_from(key, value, None if norm is None else norm.weight)
+            self.layer(number).start_from(key, value, family.key_norm(attentions[number]))
 
     @property
     def semantic_branch(self) -> bool:
@@ -164,9 +191,9 @@ class PincoAdapter(ModelMixin, ConfigMixin):
         return self.settings.anchor
 
     @property
-    def silent(self) -> bool:
+    def disabled(self) -> bool:
         """Whether `scale` is zero."""
-        return self._silent
+        return self._disabled
 
     @property
     def attached(self) -> bool:
@@ -178,11 +205,43 @@ class PincoAdapter(ModelMixin, ConfigMixin):
         return self._attachment is not None and self._attachment.transformer is transformer
 
     def attentions(self) -> dict[int, nn.Module]:
-        """The backbone's adapted attention modules by layer number. Raises `RuntimeError` if not attached."""
-        if self._attachment is None:
-            raise RuntimeError("attach the adapter to its backbone before asking for the backbone's layers")
-        modules = FAMILIES[self.settings.family].attentions(self._attachment.transformer)
+        """The backbone's adapted attention modules by layer number.
+
+        Raises:
+            RuntimeError: The adapter is not attached.
+        """
+        attachment = self._attached("asking for the backbone's layers")
+        modules = attachment.family.attentions(attachment.transformer)
         return {number: modules[number] for number in self.settings.layers}
+
+    def positions(self, grid: tuple[int, int], device: Any) -> Positions | None:
+        """The positions that the backbone gives an image of `grid` tokens, where the grid alone decides them.
+
+        Raises:
+            RuntimeError: The adapter is not attached.
+        """
+        return self._attached("asking for the backbone's positions").positions(grid, device)
+
+    def using(self, subject: Subject) -> AbstractContextManager[dict[str, Any]]:
+        """Let the backbone see a subject: `with adapter.using(subject) as kwargs: pipe(prompt, **kwargs)`.
+
+        Args:
+            subject: One for all images of the call, or one for each; a batch that is doubled for classifier-free
+                guidance takes them twice.
+
+        Returns:
+            A context manager that yields keyword arguments for the family's pipelines and transformer. They may be
+            empty: keep the call inside the block.
+
+        Raises:
+            RuntimeError: The adapter is not attached.
+        """
+        return self._attached("using it").using(subject)
+
+    def _attached(self, wanted: str) -> Attachment:
+        if self._attachment is None:
+            raise RuntimeError(f"attach the adapter to its backbone before {wanted}")
+        return self._attachment
 
     def layer(self, number: int) -> SubjectLayer:
         """The adapter's part of one attention layer."""
@@ -191,7 +250,7 @@ class PincoAdapter(ModelMixin, ConfigMixin):
         return layer
 
     def weights(self, layer: SubjectLayer) -> tuple[Tensor, Tensor]:
-        """`a` and `b` of `Z = a * A(Q, K, V) + b * A(Q, [K, K_sub], [V, V_sub])`; they broadcast to `[B, H, S, D]`."""
+        """`a` and `b` of the attention equation (`pinco.adapter.attention`); they broadcast to `[B, H, S, D]`."""
         b = layer.gate(self.scale_factor)
         return (1 - b if self.settings.mix == "complement" else torch.ones_like(self.scale_factor)), b
 
@@ -199,8 +258,9 @@ class PincoAdapter(ModelMixin, ConfigMixin):
     def scale(self) -> float:
         """Strength of the adapter, 0 (the bare backbone, bit for bit) to 1 (as trained).
 
-        Setting it outside of 0..1 raises `ValueError`: beyond 1, b may fall below -1, where the backbone's share of the
-        merged attention turns negative and the fused backward pass is not defined.
+        Raises:
+            ValueError: A value outside of 0..1. Beyond 1, b may fall below -1, where the backbone's share of the merged
+                attention turns negative and the fused backward pass is not defined.
         """
         return float(self.scale_factor)
 
@@ -209,7 +269,7 @@ class PincoAdapter(ModelMixin, ConfigMixin):
         if not 0.0 <= value <= 1.0:
             raise ValueError(f"scale must lie between 0 and 1, not {value}")
         self.scale_factor.fill_(value)
-        self._silent = value == 0.0
+        self._disabled = value == 0.0
 
     def gates(self) -> dict[int, Tensor]:
         """`tanh(g)` of every adapted layer, `[H]` or `[1]`: what the adapter has learnt to let in."""
@@ -220,19 +280,23 @@ class PincoAdapter(ModelMixin, ConfigMixin):
     ) -> Subject:
         """Subject tokens from the subject's latents and shape maps.
 
-        subject_latents: `[B, C, h, w]`, the VAE's latents of the subject on a neutral ground, shifted and scaled as the
-            backbone takes them.
-        maps: `[B, 3, H, W]` float in 0..1, ordered mask, depth, Sobel, at `vae_scale_factor` times the latents' size.
-        shape_latents: `[B, C, h, w]`, only for `shape="vae"`: latents of `extractor.shape_image(maps)`.
-        cache: also compute K_sub and V_sub of all layers, without gradients; the adapter must be attached.
+        Args:
+            subject_latents: `[B, C, h, w]`, the VAE's latents of the subject on a neutral ground, shifted and scaled as
+                the backbone takes them.
+            maps: `[B, 3, H, W]` float in 0..1, ordered mask, depth, Sobel, at `vae_scale_factor` times the latents'
+                size.
+            shape_latents: `[B, C, h, w]`, only for `shape="vae"`: latents of `extractor.shape_image(maps)`.
+            cache: Also compute K_sub and V_sub of all layers, without gradients; the adapter must be attached.
 
-        Raises `ValueError` for shapes that do not fit together, and for a mask that covers no token.
+        Raises:
+            ValueError: Shapes that do not fit together, or a mask that covers no token.
         """
         self._check_inputs(subject_latents, maps)
         dims = self.settings.backbone
-        weight = self.extractor.input.weight
-        latents, maps = subject_latents.to(weight), maps.to(weight)
-        shape_latents = None if shape_latents is None else shape_latents.to(weight)
+        # The buffer's device: where weights are offloaded, they wait on another one than they compute on.
+        device, dtype = self.scale_factor.device, self.extractor.input.weight.dtype
+        latents, maps = subject_latents.to(device, dtype), maps.to(device, dtype)
+        shape_latents = None if shape_latents is None else shape_latents.to(device, dtype)
         tokens = self.extractor(latents, maps, shape_latents)
         grid = (latents.shape[2] // dims.patch_size, latents.shape[3] // dims.patch_size)
         subject = Subject(tokens, grid)
@@ -244,24 +308,23 @@ class PincoAdapter(ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def with_keys_values(self, subject: Subject) -> Subject:
-        """The subject with K_sub and V_sub of every layer: they depend on neither timestep nor prompt nor guidance
-        branch, so one computation serves all steps, prompts and seeds. Layers with zero gates are marked and left out.
+        """The subject with K_sub and V_sub of every layer.
 
-        The keys are anchored to the positions that the backbone gives an image of the subject's grid. Raises
-        `RuntimeError` if the adapter is not attached, for the positions are the backbone's to give.
+        They depend on neither timestep nor prompt nor guidance branch, so one computation serves all steps, prompts and
+        seeds. Layers with zero gates are marked and left out. Where the grid alone decides the backbone's positions,
+        the keys are anchored to those of an image of the subject's grid.
+
+        Raises:
+            RuntimeError: The adapter is not attached: the positions are the backbone's to give.
         """
-        if self._attachment is None:
-            raise RuntimeError("attach the adapter to its backbone before caching keys and values")
-        family = FAMILIES[self.settings.family]
-        positions = None
-        if self.anchor:
-            positions = family.positions(self._attachment.transformer, subject.grid, subject.tokens.device)
+        attachment = self._attached("caching keys and values")
+        positions = attachment.positions(subject.grid, subject.tokens.device) if self.anchor else None
         cache: dict[int, KeyValue | None] = {}
         for number in self.settings.layers:
             layer = self.layer(number)
-            heard = bool(layer.gate.value.any())
-            cache[number] = family.keys_values(layer, subject, positions) if heard else None
-        return replace(subject, cache=cache)
+            active = bool(layer.gate(torch.ones_like(self.scale_factor)).any())
+            cache[number] = keys_values(layer, subject, positions) if active else None
+        return replace(subject, cache=cache, anchored=positions is not None)
 
     def _check_inputs(self, latents: Tensor, maps: Tensor) -> None:
         dims = self.settings.backbone
@@ -276,8 +339,11 @@ class PincoAdapter(ModelMixin, ConfigMixin):
     def attach(self, transformer: Any) -> Self:
         """Enter the attention layers of `transformer`, in place.
 
-        Raises `BackboneMismatchError` (both configurations named) for a backbone of other sizes, `TypeError` for an
-        unknown one, `ValueError` where foreign attention processors are in place, `RuntimeError` if already attached.
+        Raises:
+            BackboneMismatchError: A backbone of other sizes; both configurations are named.
+            UnknownFamilyError: A backbone of no known family.
+            ValueError: Foreign attention processors are in place.
+            RuntimeError: The adapter is attached already.
         """
         if self._attachment is not None:
             raise RuntimeError("this adapter is attached already; detach it first")
@@ -287,7 +353,7 @@ class PincoAdapter(ModelMixin, ConfigMixin):
         if found != self.settings.backbone:
             raise BackboneMismatchError(self.settings.backbone, found)
         parts = {number: self.layer(number) for number in self.settings.layers}
-        self._attachment = Attachment(family, transformer, parts, self)
+        self._attachment = Attachment(family, transformer, parts, self, found.patch_size)
         return self
 
     def detach(self) -> Self:
@@ -308,14 +374,9 @@ class PincoAdapter(ModelMixin, ConfigMixin):
         ]
 
 
-def _layer_numbers(layers: str | tuple[int, ...] | list[int], dims: BackboneDims) -> tuple[int, ...]:
+def _layer_numbers(layers: str | tuple[int, ...] | list[int], groups: Mapping[str, range]) -> tuple[int, ...]:
     if isinstance(layers, str):
-        ranges = {
-            "all": range(dims.depth),
-            "double": range(dims.num_layers),
-            "single": range(dims.num_layers, dims.depth),
-        }
-        if layers not in ranges:
-            raise ValueError(f"layers must be all, double, single or layer numbers, not {layers!r}")
-        return tuple(ranges[layers])
+        if layers not in groups:
+            raise ValueError(f"layers must be {', '.join(groups)} or layer numbers, not {layers!r}")
+        return tuple(groups[layers])
     return tuple(sorted(layers))

@@ -1,30 +1,51 @@
-"""An adapter's processors in place on a backbone."""
+"""An adapter in place on a backbone: its processors, and the way by which a subject reaches them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from math import prod
 from typing import Any
 
+import torch
+from cachetools import LRUCache
+
 from pinco.adapter.families import Family
-from pinco.adapter.families.base import AttachedAdapter
 from pinco.adapter.layer import SubjectLayer
+from pinco.adapter.positions import Positions
+from pinco.adapter.processor import AttachedAdapter
+from pinco.adapter.subject import Subject
+
+KEPT_POSITIONS = 8
 
 
 class Attachment:
-    """Puts processors onto a transformer, watches over them, and takes them off again.
+    """Puts processors onto a transformer, brings subjects to them, watches over both, and takes them off again.
+
+    Where the family's pipelines pass an argument down to the attentions, the subject travels in it. Where they do not,
+    hooks bring it: one on the transformer takes the subject that `using` offers at the start of each forward, and one
+    on each attention hands it over. The subject of a forward that may be trained on is kept until the next one, because
+    gradient checkpointing runs the attentions again in the backward pass.
 
     No `nn.Module`: held by the adapter, it must not make the backbone a part of the adapter's weights.
     """
 
     def __init__(
-        self, family: Family, transformer: Any, layers: Mapping[int, SubjectLayer], adapter: AttachedAdapter
+        self,
+        family: Family,
+        transformer: Any,
+        layers: Mapping[int, SubjectLayer],
+        adapter: AttachedAdapter,
+        patch_size: int,
     ) -> None:
         """Enter the attention layers `layers` of `transformer`.
 
-        Raises `ValueError` where a foreign processor is in place; then nothing has been changed.
+        Raises:
+            ValueError: A foreign processor is in place; then nothing has been changed.
         """
         self.family = family
         self.transformer = transformer
+        self._patch_size = patch_size
         attentions = family.attentions(transformer)
         self._attentions: dict[int, Any] = {number: attentions[number] for number in layers}
         self._originals = {number: attention.processor for number, attention in self._attentions.items()}
@@ -34,7 +55,17 @@ class Attachment:
         }
         for number, processor in processors.items():
             self._attentions[number].set_processor(processor)
-        self._hook = transformer.register_forward_pre_hook(self._check_call, with_kwargs=True)
+        self._positions: LRUCache[tuple[int, int, str], Positions | None] = LRUCache(KEPT_POSITIONS)
+        self._offered: Subject | None = None
+        self._current: Subject | None = None
+        self._inside = False
+        self._to_rerun: list[Subject | None] = []
+        self._rerun: Subject | None = None
+        self._hooks = [transformer.register_forward_pre_hook(self._before_forward, with_kwargs=True)]
+        if family.attention_argument is None:
+            self._hooks.append(transformer.register_forward_hook(self._after_forward, always_call=True))
+            for attention in self._attentions.values():
+                self._hooks.append(attention.register_forward_pre_hook(self._hand_over, with_kwargs=True))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> None:
         """A copy of an adapter (an average of its weights, say) is attached to nothing."""
@@ -43,14 +74,42 @@ class Attachment:
         """Put the original processor objects back."""
         for number, original in self._originals.items():
             self._attentions[number].set_processor(original)
-        self._hook.remove()
+        for hook in self._hooks:
+            hook.remove()
 
-    def _check_call(self, transformer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def positions(self, grid: tuple[int, int], device: Any) -> Positions | None:
+        """The positions of an image of `grid` tokens, made once while they are among the last few."""
+        key = (*grid, str(device))
+        if key not in self._positions:
+            self._positions[key] = self.family.positions(self.transformer, grid, device)
+        return self._positions[key]
+
+    @contextmanager
+    def using(self, subject: Subject) -> Iterator[dict[str, Any]]:
+        """Offer a subject to the transformer's calls inside the block.
+
+        Yields:
+            Arguments for the pipeline or the transformer; empty where hooks bring the subject.
+        """
+        argument = self.family.attention_argument
+        if argument is not None:
+            yield {argument: {"subject": subject}}
+            return
+        before, self._offered = self._offered, subject
+        try:
+            yield {}
+        finally:
+            self._offered = before
+
+    def _before_forward(self, transformer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Before each forward: the subject must fit the latents, and the processors must still be in place.
 
         Otherwise diffusers would drop the subject with a line in the log, and the image would lose its product.
         """
-        subject = (kwargs.get("joint_attention_kwargs") or {}).get("subject")
+        argument = self.family.attention_argument
+        subject = self._offered if argument is None else (kwargs.get(argument) or {}).get("subject")
+        if argument is None:
+            self._begin(subject)
         if subject is None:
             return
         lost = [n for n, attention in self._attentions.items() if not self.family.entered(attention.processor)]
@@ -59,10 +118,41 @@ class Attachment:
                 f"the attention processors of layer(s) {lost} were replaced while a Pinco adapter was attached "
                 "(load_ip_adapter and set_attn_processor do that); detach the adapter before, attach it after"
             )
-        hidden = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
-        if hidden.shape[1] != subject.latent_tokens:
-            rows, columns = subject.grid
+        size = self.family.latent_size(args, kwargs, self._patch_size)
+        rows, columns = subject.grid
+        if size != ((rows, columns) if len(size) == 2 else (rows * columns,)):
+            have = " x ".join(str(side) for side in size) if len(size) == 2 else str(prod(size))
             raise ValueError(
-                f"the subject was encoded for {rows} x {columns} tokens, the latents have {hidden.shape[1]}: "
+                f"the subject was encoded for {rows} x {columns} tokens, the latents have {have}: "
                 "encode the subject at the size of the image"
             )
+
+    def _begin(self, subject: Subject | None) -> None:
+        """Note the subject of a forward, and whether a backward pass may come back for it."""
+        self._current, self._inside = subject, True
+        checkpointed = torch.is_grad_enabled() and getattr(self.transformer, "gradient_checkpointing", False)
+        if checkpointed and not any(waiting is subject for waiting in self._to_rerun):
+            self._to_rerun.append(subject)
+
+    def _after_forward(self, transformer: Any, args: tuple[Any, ...], output: Any) -> None:
+        self._inside = False
+
+    def _hand_over(
+        self, attention: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Before each attention: the subject of the forward that it belongs to."""
+        if self._inside:
+            return args, _with(kwargs, self._current)
+        if len(self._to_rerun) > 1:
+            raise RuntimeError(
+                "gradient checkpointing runs the layers again in the backward pass, and cannot know any more which of "
+                "several subjects they were given: go backward after each forward, and run forwards that are not "
+                "trained on under torch.no_grad()"
+            )
+        if self._to_rerun:
+            self._rerun = self._to_rerun.pop()
+        return args, _with(kwargs, self._rerun)
+
+
+def _with(kwargs: dict[str, Any], subject: Subject | None) -> dict[str, Any]:
+    return kwargs if subject is None else {**kwargs, "subject": subject}

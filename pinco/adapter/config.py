@@ -13,25 +13,34 @@ Semantic = Literal["vae", "none"]
 Shape = Literal["conv", "vae", "none"]
 Mix = Literal["one", "complement"]
 SemanticInit = Literal["backbone", "random"]
+KeyNorm = Literal["rms", "layer", "none"]
 
 
 @dataclass(frozen=True)
 class BackboneDims:
     """The sizes that an adapter and its backbone must share.
 
-    `latent_channels` and `vae_scale_factor` describe the VAE, `patch_size` how many latent pixels make one token along
-    each side, so that one token covers `vae_scale_factor * patch_size` pixels.
+    Attributes:
+        family: Name of the backbone's family.
+        inner_dim: Width of the backbone's tokens.
+        num_heads: Attention heads.
+        head_dim: Width of a head.
+        depth: Number of attention layers that an adapter can enter.
+        latent_channels: Channels of the latents as the backbone takes them.
+        patch_size: Latent pixels per token along one side.
+        vae_scale_factor: Pixels per latent pixel along one side.
+        key_norm: How the backbone normalises the heads of its keys.
     """
 
     family: str
     inner_dim: int
     num_heads: int
     head_dim: int
-    num_layers: int
-    num_single_layers: int
+    depth: int
     latent_channels: int
     patch_size: int
     vae_scale_factor: int
+    key_norm: KeyNorm = "rms"
 
     @property
     def token_stride(self) -> int:
@@ -43,28 +52,23 @@ class BackboneDims:
         """Channels of one packed latent token."""
         return self.latent_channels * self.patch_size**2
 
-    @property
-    def depth(self) -> int:
-        """Number of attention layers: the double blocks, then the single blocks."""
-        return self.num_layers + self.num_single_layers
-
 
 @dataclass(frozen=True)
 class PincoConfig:
     """The registered configuration of a `PincoAdapter`, typed and checked.
 
-    The first nine fields are the backbone's (`BackboneDims`); the rest choose parts of the method
+    The first eight fields and the last one are the backbone's (`BackboneDims`); the rest choose parts of the method
     (Lu et al., arXiv 2412.03812, and this project's additions). `PincoAdapter.__init__` documents each of them.
 
-    Raises `ValueError` for values that cannot work together.
+    Raises:
+        ValueError: Values that cannot work together.
     """
 
     family: str
     inner_dim: int
     num_heads: int
     head_dim: int
-    num_layers: int
-    num_single_layers: int
+    depth: int
     latent_channels: int
     patch_size: int
     vae_scale_factor: int
@@ -82,10 +86,15 @@ class PincoConfig:
     mix: Mix
     subject_dim: int
     shape_channels: int
+    key_norm: KeyNorm
 
     @classmethod
     def from_registered(cls, registered: Mapping[str, Any]) -> Self:
-        """Take the known fields out of a diffusers config, which also holds private entries."""
+        """Take the known fields out of a diffusers config, which also holds private entries.
+
+        Args:
+            registered: `model.config` of an adapter.
+        """
         values = {field.name: registered[field.name] for field in fields(cls)}
         values["layers"] = tuple(values["layers"])
         return cls(**values)
@@ -96,13 +105,14 @@ class PincoConfig:
         return BackboneDims(**{field.name: getattr(self, field.name) for field in fields(BackboneDims)})
 
     def __post_init__(self) -> None:
-        for name, allowed in (("gate", GateKind), ("semantic", Semantic), ("shape", Shape), ("mix", Mix)):
+        choices = {"gate": GateKind, "semantic": Semantic, "shape": Shape, "mix": Mix, "key_norm": KeyNorm}
+        for name, allowed in choices.items():
             value = getattr(self, name)
             if value not in get_args(allowed):
                 raise ValueError(f"{name} must be one of {', '.join(get_args(allowed))}, not {value!r}")
         if self.inner_dim != self.num_heads * self.head_dim:
             raise ValueError(f"inner_dim {self.inner_dim} is not {self.num_heads} heads of {self.head_dim}")
-        depth = self.backbone.depth
+        depth = self.depth
         wrong = [layer for layer in self.layers if not 0 <= layer < depth]
         if wrong or len(set(self.layers)) != len(self.layers) or not self.layers:
             raise ValueError(f"layers must be distinct numbers from 0 to {depth - 1}, at least one; got {self.layers}")
@@ -118,6 +128,18 @@ class PincoConfig:
         stride = self.backbone.token_stride
         if stride & (stride - 1):
             raise ValueError(f"the shape branch halves its input per layer; {stride} pixels per token is no power of 2")
+
+
+def upgraded(registered: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of an adapter saved by any version, in today's terms.
+
+    Until 0.1 the depth was written as two numbers of blocks.
+    """
+    config = dict(registered)
+    counts = [config.pop(name) for name in ("num_layers", "num_single_layers") if name in config]
+    if counts:
+        config["depth"] = sum(counts)
+    return config
 
 
 class BackboneMismatchError(PincoError, ValueError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,12 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Dense:
-    """A linear map in float32 on the CPU: weight `[out, in]`, bias `[out]`."""
+    """A linear map in float32 on the CPU.
+
+    Attributes:
+        weight: `[out, in]`.
+        bias: `[out]`.
+    """
 
     weight: Tensor
     bias: Tensor
@@ -20,10 +26,27 @@ class Dense:
         """The map that takes x where this one takes `(1 + scale) * x + shift` (the backbone's adaptive layer norm)."""
         return Dense(self.weight * (1 + scale), self.bias + self.weight @ shift)
 
+    def split(self, sizes: Sequence[int]) -> list[Dense]:
+        """The maps that a fused one holds, in the order of its outputs; what `sizes` does not reach is left out."""
+        weights, biases = self.weight[: sum(sizes)].split(list(sizes)), self.bias[: sum(sizes)].split(list(sizes))
+        return [Dense(weight, bias) for weight, bias in zip(weights, biases, strict=True)]
+
 
 @torch.no_grad()
 def dense(linear: Any) -> Dense:
-    """Read a linear layer; a quantised one by sending the unit vectors through it, so that any scheme will do."""
+    """Read a linear layer, or a convolution whose stride is its kernel (a patch embedder), over packed tokens.
+
+    A quantised layer is read by sending the unit vectors through it, so that any scheme will do.
+
+    Args:
+        linear: The layer.
+
+    Returns:
+        The map; a convolution's is `[out, C p p]`, in the order of `pinco.adapter.tokens.pack`.
+    """
+    if isinstance(linear, nn.Conv2d):
+        weight = linear.weight.detach().flatten(1).float().cpu()
+        return Dense(weight, weight.new_zeros(weight.shape[0]) if linear.bias is None else linear.bias.float().cpu())
     plain = type(linear) is nn.Linear
     if plain:
         weight = linear.weight.detach().float().cpu()
@@ -37,8 +60,15 @@ def dense(linear: Any) -> Dense:
 
 
 def truncate(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """The nearest map of that rank (Eckart-Young) as `down [rank, in]` and `up [out, rank]`, the singular values shared
-    evenly, so that both factors learn at the same pace."""
+    """The nearest map of a rank (Eckart-Young), the singular values shared evenly: both factors learn at the same pace.
+
+    Args:
+        weight: `[out, in]`.
+        rank: Of the result.
+
+    Returns:
+        `down [rank, in]` and `up [out, rank]`.
+    """
     u, s, vh = torch.linalg.svd(weight, full_matrices=False)
     root = s[:rank].sqrt()
     return root[:, None] * vh[:rank], u[:, :rank] * root

@@ -9,19 +9,22 @@ from typing import Self
 from torch import Tensor
 
 KeyValue = tuple[Tensor, Tensor]
-"""Subject keys (anchored) and values of one layer, each `[B, N_sub, H, head_dim]`."""
+"""Subject keys and values of one layer, each `[B, N_sub, H, head_dim]`."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """Subject tokens `F` and where they lie; goes to the backbone as `joint_attention_kwargs={"subject": subject}`.
+    """Subject tokens `F` and where they lie. `PincoAdapter.using` hands it to the backbone.
 
-    tokens: `[B, N_sub, D_sub]`.
-    grid: rows and columns of the latent's token grid.
-    index: `[B, N_sub]` int64, the latent token each subject token sits on; `None` when all are kept, in order.
-    keep: `[B, N_sub]` bool, `False` for padding; `None` when no sample is padded.
-    cache: per layer number the keys and values, or `None` for a layer whose gates are all zero. A cache holds no
-        gradients and belongs to the adapter's weights as they were when it was made.
+    Attributes:
+        tokens: `[B, N_sub, D_sub]`.
+        grid: Rows and columns of the latent's token grid.
+        index: `[B, N_sub]` int64, the latent token each subject token sits on; `None` when all are kept, in order.
+        keep: `[B, N_sub]` bool, `False` for padding; `None` when no sample is padded.
+        cache: Per layer number the keys and values, or `None` for a layer whose gates are all zero. A cache holds no
+            gradients and belongs to the adapter's weights as they were when it was made.
+        anchored: Whether the cached keys carry their positions already. They do wherever the grid alone decides the
+            positions; elsewhere each call brings them.
     """
 
     tokens: Tensor
@@ -29,6 +32,7 @@ class Subject:
     index: Tensor | None = None
     keep: Tensor | None = None
     cache: Mapping[int, KeyValue | None] | None = None
+    anchored: bool = False
 
     @property
     def batch(self) -> int:
@@ -41,25 +45,38 @@ class Subject:
         return self.grid[0] * self.grid[1]
 
     def expand(self, batch: int) -> Self:
-        """One subject for `batch` samples, without copying.
+        """The subjects for a batch that is a multiple of their number, in the order of `torch.cat([x] * n)`.
 
-        Raises `ValueError` if there are several subjects and their number is not `batch`.
+        So one subject serves any batch, and several serve the doubled batch of classifier-free guidance.
+
+        Raises:
+            ValueError: `batch` is no multiple of the number of subjects.
         """
         if self.batch == batch:
             return self
-        if self.batch != 1:
-            raise ValueError(f"{self.batch} subjects cannot be expanded to a batch of {batch}")
-
-        def repeat(tensor: Tensor) -> Tensor:
-            return tensor.expand(batch, *tensor.shape[1:])
-
         cache = self.cache
         if cache is not None:
-            cache = {layer: pair and (repeat(pair[0]), repeat(pair[1])) for layer, pair in cache.items()}
+            cache = {layer: pair and (tile(pair[0], batch), tile(pair[1], batch)) for layer, pair in cache.items()}
         return replace(
             self,
-            tokens=repeat(self.tokens),
-            index=None if self.index is None else repeat(self.index),
-            keep=None if self.keep is None else repeat(self.keep),
+            tokens=tile(self.tokens, batch),
+            index=None if self.index is None else tile(self.index, batch),
+            keep=None if self.keep is None else tile(self.keep, batch),
             cache=cache,
         )
+
+
+def tile(tensor: Tensor, batch: int) -> Tensor:
+    """`tensor [B, ...]` repeated to `[batch, ...]`; without copying where B is 1.
+
+    Raises:
+        ValueError: `batch` is no multiple of B.
+    """
+    count = tensor.shape[0]
+    if count == batch:
+        return tensor
+    if count == 1:
+        return tensor.expand(batch, *tensor.shape[1:])
+    if batch % count:
+        raise ValueError(f"{count} subjects cannot be repeated to a batch of {batch}: it is no multiple of {count}")
+    return tensor.repeat(batch // count, *(1 for _ in tensor.shape[1:]))

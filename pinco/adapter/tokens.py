@@ -11,7 +11,7 @@ COVERED = 0.5
 
 
 def pack(latents: Tensor, patch_size: int) -> Tensor:
-    """`[B, C, h, w]` to tokens `[B, N, C p p]`, channels first within a token, as Flux and SD3 patch them.
+    """`[B, C, h, w]` to tokens `[B, N, C p p]`, channels first within a token.
 
     Raises `ValueError` where the patches do not fit the latent.
     """

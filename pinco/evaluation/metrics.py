@@ -1,46 +1,25 @@
-"""Measures of a raw image against the subject it was made for. All arrays are uint8."""
+"""Measures of a raw image against its subject. All arrays are uint8."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from statistics import median
 
-import numpy as np
-
-from pinco.catalog.quality import extension, shrinkage
+from pinco.catalog.quality.measures import extension, psnr, shrinkage
 from preprocessing.arrays import U8
 
-
-def psnr(picture: U8, truth: U8, where: U8 | None = None) -> float:
-    """Peak signal-to-noise ratio in dB, `10 log10(255^2 / MSE)`, at most 99.
-
-    Args:
-        picture: `[H, W, 3]`.
-        truth: `[H, W, 3]`.
-        where: `[H, W]`; only its fully opaque pixels (255) count. None counts all.
-
-    Raises:
-        ValueError: `where` has no opaque pixel, or the shapes differ.
-    """
-    if picture.shape != truth.shape:
-        raise ValueError(f"cannot compare a picture of {picture.shape} with one of {truth.shape}")
-    error = (picture.astype(np.float64) - truth.astype(np.float64)) ** 2
-    if where is not None:
-        inside = where == 255
-        if not inside.any():
-            raise ValueError("the mask has no opaque pixel to compare")
-        error = error[inside]
-    return float(min(99.0, 10 * np.log10(255**2 / max(error.mean(), 1e-12))))
+MAX_PSNR = 99.0
+"""dB; stands for equal pixels in tables and JSON, which have no infinity."""
 
 
 @dataclass(frozen=True)
 class SubjectMeasures:
-    """What became of the subject in one raw image.
+    """How well one raw image kept its subject.
 
     Attributes:
         extension: area outside the mask over the mask's area (arXiv 2404.10157), as the segmenter sees it.
         shrinkage: area of the mask where the segmenter sees no product, over the mask's area.
-        psnr: dB against the source inside the mask.
+        psnr: dB against the source inside the mask, at most `MAX_PSNR`.
     """
 
     extension: float
@@ -56,9 +35,14 @@ def measure_subject(raw: U8, found: U8, source: U8, alpha: U8) -> SubjectMeasure
         found: `[H, W]`, the mask that a segmenter finds in `raw` without knowing `alpha`.
         source: `[H, W, 3]`, the true product pixels.
         alpha: `[H, W]`, the true mask.
+
+    Raises:
+        ValueError: `alpha` has no opaque pixel, or the shapes differ.
     """
-    return SubjectMeasures(extension(alpha, found), shrinkage(alpha, found), psnr(raw, source, alpha))
+    kept = min(MAX_PSNR, psnr(raw, source, alpha))
+    return SubjectMeasures(extension(alpha, found), shrinkage(alpha, found), kept)
 
 
 def medians(measures: list[SubjectMeasures]) -> SubjectMeasures:
+    """The median of each figure over several images."""
     return SubjectMeasures(*(median(getattr(m, name) for m in measures) for name in ("extension", "shrinkage", "psnr")))

@@ -1,4 +1,6 @@
-"""Cutouts kept in the store, so that a photo is cut out once for all prompts, channels and nights to come."""
+"""Cutouts kept in the store, so that a photo is cut out once for all prompts, channels and later runs."""
+
+from cachetools import LRUCache
 
 from pinco.catalog.store.base import ObjectNotFoundError, Store
 from preprocessing.cutout import Cutout, CutoutRecipe, cutout_from_bytes, cutout_to_bytes, make_cutout
@@ -7,31 +9,39 @@ CUTOUTS = "_cutouts/"
 
 
 def cutout_key(source_sha256: str, recipe: CutoutRecipe) -> str:
-    """``_cutouts/{recipe version}/{sha256 of the photo}``: a new recipe makes all cutouts anew, beside the old ones."""
+    """`_cutouts/{recipe version}/{sha256 of the photo}`: cutouts of another recipe are stored beside these."""
     return f"{CUTOUTS}{recipe.version()}/{source_sha256}"
 
 
 class CutoutCache:
-    """The store's cutouts behind one call, with the last few in memory: the batches of a product follow each other.
+    """The store's cutouts, with the most recently used ones in memory: the batches of a product follow each other.
 
-    Without a store (None) it keeps only these.
+    Args:
+        store: Where cutouts are kept; None = in memory only.
+        recipe: How photos are cut out.
+        keep: How many cutouts stay in memory, at least 1.
     """
 
     def __init__(self, store: Store | None, recipe: CutoutRecipe, *, keep: int = 4) -> None:
-        self._store, self._recipe, self._keep = store, recipe, keep
-        self._recent: dict[str, Cutout] = {}
+        self._store, self._recipe = store, recipe
+        self._recent: LRUCache[str, Cutout] = LRUCache(keep)
 
     def get_or_make(self, photo: bytes, source_sha256: str) -> Cutout:
-        """The cutout of ``photo``. Raises PhotoError where none can be made; failures are not cached."""
-        if (cutout := self._recent.pop(source_sha256, None)) is None:
-            cutout = self._stored(source_sha256)
+        """The cutout of a photo.
+
+        Args:
+            photo: The file's bytes; read only where the cutout is not known yet.
+            source_sha256: Of the file's bytes.
+
+        Raises:
+            PhotoError: The photo cannot be cut out. This is not remembered.
+        """
+        cutout = self._recent.get(source_sha256) or self._stored(source_sha256)
         if cutout is None:
             cutout = make_cutout(photo, self._recipe)
             if self._store is not None:
                 self._store.put_if_absent(cutout_key(source_sha256, self._recipe), cutout_to_bytes(cutout))
         self._recent[source_sha256] = cutout
-        while len(self._recent) > self._keep:
-            del self._recent[next(iter(self._recent))]
         return cutout
 
     def _stored(self, source_sha256: str) -> Cutout | None:
@@ -39,5 +49,5 @@ class CutoutCache:
             return None
         try:
             return cutout_from_bytes(self._store.get(cutout_key(source_sha256, self._recipe)))
-        except (ObjectNotFoundError, ValueError):  # not there, or written by a version that packed it differently
+        except (ObjectNotFoundError, ValueError):  # absent, or written by a version with another file format
             return None

@@ -29,11 +29,15 @@ def folder_sha256(path: str | Path, cache: Path | None = None) -> str:
     JSON counts by its values, safetensors by their sorted tensors, everything else (tokenizers) by its bytes. Model
     cards, pictures, hidden files, `pinco.json` and safetensors indices do not count.
 
-    cache: a JSON file that remembers hashes by path, size and modification time, so that gigabytes are read once; a
-        damaged one is made again.
+    Args:
+        path: The folder or file.
+        cache: A JSON file that remembers hashes by path, size and modification time, so that gigabytes are read once; a
+            damaged one is made again.
 
-    Raises `FileNotFoundError` for a missing folder, `ValueError` for one without a file that counts, with damaged
-    files, or with weights that are no safetensors (pickles are never loaded).
+    Raises:
+        FileNotFoundError: There is no such folder.
+        ValueError: It has no file that counts, or damaged files, or weights that are not safetensors (pickles are never
+            loaded).
     """
     root = Path(path).resolve()
     if not root.exists():

@@ -15,7 +15,7 @@ import cv2
 import torch
 
 from pinco.catalog.ids.identity import ModelIdentity
-from pinco.catalog.quality import extension, shrinkage
+from pinco.catalog.quality.measures import extension, shrinkage
 from pinco.generation.faults import AcceleratorFaultError, DeviceMemoryError, is_accelerator_fault, is_out_of_memory
 from pinco.generation.fingerprint import folder_sha256
 from pinco.generation.settings import ModelSettings

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from pinco.catalog.ids.identity import GenerationIdentity, Recipe
 from pinco.catalog.manifest.readers import find_generation
 from pinco.catalog.manifest.schema import Row
 from pinco.catalog.manifest.table import ManifestTable
+from pinco.catalog.quality.measures import psnr
 from pinco.catalog.sheet.channels import Channel
 from pinco.catalog.store.access import DEFAULT_ACCESS, StoreAccess
 from pinco.errors import PincoError
@@ -27,7 +27,7 @@ from pinco.knobs import knobs_of
 from preprocessing.arrays import U8
 
 if TYPE_CHECKING:
-    from pinco.generation.model import Model
+    pass
 
 
 class ReplayError(PincoError, ValueError):
@@ -56,10 +56,20 @@ def replay(
     access: StoreAccess = DEFAULT_ACCESS,
     threads: int = 1,
 ) -> Replayed:
-    """Make an image again and compare it with the stored one. The id's first digits are enough.
+    """Make an image again and compare it with the stored one.
 
-    Raises UnknownGenerationError, StoreError, PhotoChangedError, and ReplayError naming what differs (weights, a
-    recipe).
+    Args:
+        store_uri: The store.
+        generation_id: Of the image; its first digits are enough.
+        settings: The weights, where they are not the built-in ones; everything else comes from the image's row.
+        access: How the store is reached.
+        threads: CPU threads, where the row does not say.
+
+    Raises:
+        UnknownGenerationError: No image has this id, or several begin like it.
+        StoreError: The store, the photo or the stored image cannot be read.
+        PhotoChangedError: The photo is not the one that the image was made from.
+        ReplayError: Weights or recipes differ; it names which.
     """
     store = access.open(store_uri)
     row = find_generation(ManifestTable(store), generation_id)
@@ -71,7 +81,7 @@ def replay(
     take, asked = Take(row.job(), recipe.generation.seed), recipe.generation
     spec = _spec(row, asked, store_uri, access)
     model = Model(_model_settings(row, asked, settings), threads=row.threads or threads)
-    _check(asked, identity_of(take, model, spec), model)
+    _check(asked, identity_of(take, model, spec))
 
     placed = prepare(take.job, spec, CutoutCache(None, spec.recipe))
     encoded = encode(model, placed, take.job)
@@ -84,7 +94,7 @@ def replay(
         same_file=finished.file == stored,
         same_pixels=pixels_sha256(finished.pixels) == row.pixels_sha256,
         core_identical=finished.core_identical,
-        psnr=_psnr(finished.pixels, np.asarray(Image.open(io.BytesIO(stored)).convert("RGB"))),
+        psnr=_psnr_to_stored(finished.pixels, stored),
     )
 
 
@@ -113,7 +123,7 @@ def _model_settings(row: Row, asked: GenerationIdentity, today: ModelSettings) -
     )
 
 
-def _check(then: GenerationIdentity, now: GenerationIdentity, model: Model) -> None:
+def _check(then: GenerationIdentity, now: GenerationIdentity) -> None:
     differing = [
         f"{field.name}: {getattr(then, field.name)!r} then, {getattr(now, field.name)!r} now"
         for field in fields(GenerationIdentity)
@@ -127,11 +137,12 @@ def _check(then: GenerationIdentity, now: GenerationIdentity, model: Model) -> N
         )
 
 
-def _psnr(one: U8, other: U8) -> float:
-    """Peak signal-to-noise ratio in dB of two 8 bit pictures of one size; infinite where they are equal."""
-    if one.shape != other.shape:
+def _psnr_to_stored(pixels: U8, file: bytes) -> float:
+    """PSNR in dB of `pixels` `[H, W, 3]` to a stored picture; infinite where they are equal."""
+    stored = np.asarray(Image.open(io.BytesIO(file)).convert("RGB"))
+    if stored.shape != pixels.shape:
         raise ReplayError(
-            f"the stored picture is {other.shape[1]} x {other.shape[0]}, this one {one.shape[1]} x {one.shape[0]}"
+            f"the stored picture is {stored.shape[1]} x {stored.shape[0]}, this one "
+            f"{pixels.shape[1]} x {pixels.shape[0]}"
         )
-    error = float(np.mean((one.astype(np.float64) - other.astype(np.float64)) ** 2))
-    return math.inf if error == 0 else 10 * math.log10(255.0**2 / error)
+    return psnr(pixels, stored)

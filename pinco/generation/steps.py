@@ -4,7 +4,7 @@
     encode -> generate                          on an inference actor, once per canvas and once per batch
     finish_image -> write_row                   on the inference actor, once per image
 
-``prepare`` and ``make_rows`` string them together for the actors; the replay and the benchmark's plain loop call the
+`prepare` and `make_rows` string them together for the actors; the replay and the benchmark's plain loop call the
 same two.
 """
 
@@ -28,7 +28,8 @@ from pinco.catalog.ids.identity import GenerationIdentity, Recipe
 from pinco.catalog.ids.job import Job
 from pinco.catalog.manifest.pending import keep_image
 from pinco.catalog.manifest.schema import Row
-from pinco.catalog.quality import core_identical, decide
+from pinco.catalog.quality.decision import decide
+from pinco.catalog.quality.measures import core_identical
 from pinco.catalog.store.base import Store
 from pinco.errors import PincoError
 from pinco.generation.cutouts import CutoutCache
@@ -53,8 +54,13 @@ class PhotoChangedError(PincoError, ValueError):
 class PlacedProduct:
     """The product where the sheet wants it.
 
-    canvas: at working size, for the backbone. layer: at delivery size, in the colours of ``icc``, for the paste.
-    faithful: the layer's core is that of the photo decoded again, which is what makes a later comparison a proof.
+    Attributes:
+        canvas: At working size, for the backbone.
+        layer: At delivery size, in the colours of `icc`, to be put back into the image.
+        icc: Colour profile of the layer; None = sRGB.
+        faithful: The layer's core equals that of the photo decoded again, which makes a later comparison a proof.
+        mask_method: How the product was found in the photo.
+        mask_confidence: How sure that is, 0..1.
     """
 
     canvas: Canvas
@@ -67,7 +73,7 @@ class PlacedProduct:
 
 @dataclass(frozen=True)
 class Finished:
-    """A picture as delivered: pixels ``[H, W, 3]``, file, and what was measured on the raw image before the paste."""
+    """A picture as delivered: pixels `[H, W, 3]`, file, and what was measured on the raw image before the paste."""
 
     identity: GenerationIdentity
     pixels: U8
@@ -112,7 +118,7 @@ def encode(model: Model, placed: PlacedProduct, job: Job) -> EncodedProduct:
 
 
 def generate(model: Model, encoded: EncodedProduct, takes: Sequence[Take]) -> list[U8]:
-    """The raw images ``[h, w, 3]`` of several prompts and seeds on one canvas, in one call."""
+    """The raw images `[h, w, 3]` of several prompts and seeds on one canvas, in one call."""
     return model.generate(encoded, [(take.job.prompt, take.job.negative, take.seed) for take in takes])
 
 

@@ -10,16 +10,17 @@ from typing import Literal
 from pinco.catalog.delivery.finish import Shadow
 from pinco.catalog.ids.job import Job
 from pinco.catalog.manifest.schema import Row
-from pinco.catalog.quality import QualityRules
+from pinco.catalog.quality.decision import QualityRules
 from pinco.catalog.sheet.channels import Channel
 from pinco.catalog.store.access import DEFAULT_ACCESS, StoreAccess
 from pinco.catalog.store.base import Store, StoreError
+from pinco.errors import first_line
 from preprocessing.cutout import CutoutRecipe
 
 
 @dataclass(frozen=True)
 class Take:
-    """One go at a job. ``seed`` is the seed used: the job's own, or another one when a rejected image is made again."""
+    """One go at a job. `seed` is the seed used: the job's own, or another one when a rejected image is made again."""
 
     job: Job
     seed: int
@@ -39,7 +40,14 @@ class Take:
 class RunSpec:
     """What all takes of a run have in common. It travels to the actors, so it holds addresses and settings only.
 
-    recipe, shadow, rules: how photos are cut out, grounds are shaded, pictures are judged.
+    Attributes:
+        run_id: Name of the run.
+        store_uri: Where images go.
+        channels: The presets that jobs name.
+        access: How stores are reached.
+        recipe: How photos are cut out.
+        shadow: How the ground under the product is shaded.
+        rules: How images are judged.
     """
 
     run_id: str
@@ -60,7 +68,7 @@ def canvas_key(job: Job) -> str:
 
 
 def in_batches(takes: Iterable[Take], rows: int) -> list[list[tuple[Take, ...]]]:
-    """For every product the batches of at most ``rows`` takes of one canvas, all in the sheet's order."""
+    """For every product the batches of at most `rows` takes of one canvas, all in the sheet's order."""
     products: dict[str, dict[str, list[Take]]] = {}
     for take in takes:
         canvases = products.setdefault(take.job.source_uri, {})
@@ -85,7 +93,7 @@ def failed_row(
         error_type = "worker_died"
         message = (
             f"Making this image ended {kills} workers, each time with nothing else asked of them. "
-            f"It is set aside until `pinco retry`. The last one: {_first_line(error)}"
+            f"It is set aside until `pinco retry`. The last one: {first_line(error)}"
         )
     else:
         error_type = str(getattr(error, "code", type(error).__name__))
@@ -99,7 +107,3 @@ def failed_row(
         error_message=message,
         transient=status == "failed" and isinstance(error, StoreError | ConnectionError | TimeoutError),
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from statistics import mean
 from typing import Any
 
 import torch
 
 from pinco.adapter.adapter import PincoAdapter
-from pinco.adapter.subject import Subject
 from pinco.training.dataset import Batch, CachedDataset
 from pinco.training.gain import output_gain
 from pinco.training.losses import Noised, add_noise, flow_matching_loss
@@ -18,7 +17,8 @@ from pinco.training.validation import VALIDATION_SEED, validation_by_region
 # Below this noise level only a part of a mistake is to be corrected: all of it would take velocities without bound.
 SMALLEST_WAY_BACK = 0.2
 
-Predict = Callable[[Noised, Batch, Subject], torch.Tensor]
+Predict = Callable[[Noised, Batch, Mapping[str, Any]], torch.Tensor]
+"""Noised batch and the arguments by which the backbone sees the subject, to the velocity `[B, N, D]`."""
 
 
 class AdapterTask:
@@ -26,7 +26,7 @@ class AdapterTask:
 
     Args:
         adapter: attached to the backbone that `predict` runs.
-        predict: noised batch and encoded subject to the velocity `[B, N, D]`.
+        predict: runs the backbone, with the arguments that `PincoAdapter.using` yields.
         train: cached samples.
         held_out: cached samples for validation.
         subject_weight: a token wholly covered by the product weighs `1 + subject_weight` in the loss.
@@ -102,7 +102,8 @@ class AdapterTask:
         )
 
     def _velocity(self, noised: Noised, batch: Batch) -> torch.Tensor:
-        return self._predict(noised, batch, self.adapter.encode(batch.subject_latents, batch.maps))
+        with self.adapter.using(self.adapter.encode(batch.subject_latents, batch.maps)) as arguments:
+            return self._predict(noised, batch, arguments)
 
     def _mean_gate(self) -> float:
         return float(torch.cat([g.abs().flatten() for g in self.adapter.gates().values()]).mean())

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from pinco.catalog.store.local import sync
 from pinco.errors import PincoError
 
 _NAME = re.compile(r"^step-(\d{8})$")
@@ -48,22 +49,14 @@ def save_checkpoint(
         save_file({k: v.detach().cpu().contiguous().clone() for k, v in named.items()}, partial / f"{stem}.safetensors")
     (partial / _STATE).write_text(json.dumps({**state, "step": step, "files": sorted(tensors)}, indent=1))
     for file in partial.iterdir():
-        _sync(file)
-    _sync(partial)
+        sync(file)
+    sync(partial)
     shutil.rmtree(final, ignore_errors=True)
     partial.rename(final)
-    _sync(folder)
+    sync(folder)
     for old in sorted(complete_checkpoints(folder))[:-keep]:
         shutil.rmtree(folder / f"step-{old:08d}")
     return final
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def complete_checkpoints(folder: Path) -> list[int]:

@@ -20,7 +20,8 @@ class TrainingConfig:
         weight_decay: decoupled (AdamW).
         beta2: second-moment decay of AdamW.
         max_gradient_norm: gradients are clipped to this global norm.
-        ema_decay: decay of the averaged weights, reached gradually: `min(ema_decay, (1 + step) / (10 + step))`.
+        ema_decay: decay of the averaged weights, reached gradually: 0 at step 0, then
+            `min(ema_decay, (1 + step) / (10 + step))`.
         seed: with the step's number, all that decides the chance in a step; that is what makes resume exact.
         checkpoint_every: steps.
         validate_every: steps; 0 validates at the end only.

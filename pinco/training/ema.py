@@ -1,48 +1,61 @@
-"""Exponential moving average of trained weights."""
+"""Exponential moving average of trained weights: diffusers' `EMAModel`, kept in float32 and resumed exactly."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
+from diffusers.training_utils import EMAModel
 
 
 class Ema:
-    """Averaged copies of named parameters, float32.
+    """Averages of named parameters, in float32 whatever the parameters' own type is.
 
-    After `step` updates the decay is `min(decay, (1 + step) / (10 + step))`, so that early averages forget the start.
+    The update after `step` (0-based) keeps `d` of the average and takes `1 - d` of the weights, with
+    `d = min(decay, (1 + step) / (10 + step))`; `EMAModel` takes `d = 0` at step 0, so that the weights from before the
+    training never enter the average.
+
+    Args:
+        parameters: the trained parameters by name; frozen ones among them are copied instead of averaged.
+        decay: upper limit of `d`, 0..1.
     """
 
-    def __init__(self, parameters: dict[str, torch.nn.Parameter], decay: float) -> None:
-        self._parameters = parameters
-        self._decay = decay
-        self.average = {name: p.detach().clone() for name, p in parameters.items()}
+    def __init__(self, parameters: Mapping[str, torch.nn.Parameter], decay: float) -> None:
+        self._parameters = dict(parameters)
+        self._model = EMAModel(self._parameters.values(), decay=decay, foreach=True)
+        self._model.to(dtype=torch.float32)  # in bfloat16 an update by a thousandth would be rounded away
 
-    @torch.no_grad()
-    def update(self, step: int) -> None:
-        weight = 1 - min(self._decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.average.values()), [p.detach() for p in self._parameters.values()], weight)
+    @property
+    def average(self) -> dict[str, torch.Tensor]:
+        """The averages by name, float32; not copies."""
+        return dict(zip(self._parameters, self._model.shadow_params, strict=True))
 
-    def load(self, average: dict[str, torch.Tensor]) -> None:
-        for name, tensor in average.items():
-            self.average[name].copy_(tensor)
+    def update(self) -> None:
+        """Take the parameters in as they are now."""
+        self._model.step(self._parameters.values())
+
+    def load(self, average: Mapping[str, torch.Tensor], updates: int) -> None:
+        """Go on from a checkpoint.
+
+        Args:
+            average: the averages by name.
+            updates: how many updates they have seen.
+        """
+        for name, tensor in self.average.items():
+            tensor.copy_(average[name])
+        self._model.optimization_step = updates
 
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Within the block the model holds the averaged weights; afterwards its own again, bit for bit."""
-        own = {name: p.detach().clone() for name, p in self._parameters.items()}
+        self._model.store(self._parameters.values())
         try:
-            self._write(self.average)
+            self.keep()
             yield
         finally:
-            self._write(own)
+            self._model.restore(self._parameters.values())
 
     def keep(self) -> None:
         """Leave the averaged weights in the model."""
-        self._write(self.average)
-
-    @torch.no_grad()
-    def _write(self, values: dict[str, torch.Tensor]) -> None:
-        for name, p in self._parameters.items():
-            p.copy_(values[name])
+        self._model.copy_to(self._parameters.values())

@@ -19,7 +19,7 @@ from pinco.training.checkpoint import (
 )
 from pinco.training.config import TrainingConfig
 from pinco.training.ema import Ema
-from pinco.training.parallel import average_gradients, barrier, rank, world_size
+from pinco.training.parallel import barrier, data_parallel, rank, world_size
 
 
 class Task(Protocol):
@@ -110,6 +110,7 @@ def train(task: Task, config: TrainingConfig, folder: Path, *, stop_after: int |
     )
     ema = Ema(named, config.ema_decay)
     start, spent = _resume(folder, config, named, ema, optimizer)
+    compute_loss = data_parallel(task.loss, named.values())
     log = _Log(folder / "log.jsonl", start) if leads else None
     validation: dict[str, float] = {}
     began, last_log, since_log = time.monotonic(), time.monotonic(), 0
@@ -119,17 +120,16 @@ def train(task: Task, config: TrainingConfig, folder: Path, *, stop_after: int |
             group["lr"] = peak * config.learning_rate_at(step)
         device = next(iter(named.values())).device.type
         with torch.autocast(device, torch.bfloat16, enabled=config.autocast):
-            loss, details = task.loss(step, share, step_generator(config.seed, step, rank()))
+            loss, details = compute_loss(step, share, step_generator(config.seed, step, rank()))
         if not torch.isfinite(loss):
             raise FloatingPointError(
                 f"the loss at step {step} is {loss.item()}; lower the learning rate and start again in a new folder"
             )
         loss.backward()
-        average_gradients(named.values())
         norm = torch.nn.utils.clip_grad_norm_(named.values(), config.max_gradient_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        ema.update(step)
+        ema.update()
         done, since_log = step + 1, since_log + 1
         if log and (done % config.log_every == 0 or done == end):
             now = time.monotonic()
@@ -190,7 +190,7 @@ def _resume(
     with torch.no_grad():
         for name, p in named.items():
             p.copy_(tensors["weights"][name])
-    ema.load(tensors["average"])
+    ema.load(tensors["average"], state["step"])
     restore_optimizer(optimizer, tensors["optimizer"])
     return int(state["step"]), float(state["seconds"])
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from diffusers.training_utils import compute_density_for_timestep_sampling, compute_loss_weighting_for_sd3
+from diffusers.training_utils import compute_density_for_timestep_sampling
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,15 @@ def shifted(u: torch.Tensor, shift: float) -> torch.Tensor:
     return shift * u / (1 + (shift - 1) * u)
 
 
-def add_noise(x0: torch.Tensor, generator: torch.Generator, *, shift: float = 1.0, spread: float = 1.0) -> Noised:
+def add_noise(x0: torch.Tensor, generator: torch.Generator, *, shift: float = 1.0) -> Noised:
     """Draw noise and logit-normal noise levels for clean packed latents `[B, N, D]`.
 
     Args:
         x0: clean latents.
         generator: CPU generator; noise is the same on every device.
         shift: timestep shift of the backbone's scheduler.
-        spread: standard deviation of the logit.
     """
-    u = compute_density_for_timestep_sampling("logit_normal", len(x0), 0.0, spread, generator=generator)
+    u = compute_density_for_timestep_sampling("logit_normal", len(x0), 0.0, 1.0, generator=generator)
     sigma = shifted(u.float(), shift).to(x0.device)
     noise = torch.randn(x0.shape, generator=generator).to(x0.device)
     s = sigma[:, None, None]
@@ -81,19 +80,15 @@ def region_of(cover: torch.Tensor, grid: tuple[int, int]) -> dict[str, torch.Ten
     return {"subject": subject.float(), "boundary": (near & ~subject).float(), "background": background.float()}
 
 
-def flow_matching_loss(
-    prediction: torch.Tensor, noised: Noised, weight: torch.Tensor | None = None, scheme: str = "none"
-) -> torch.Tensor:
+def flow_matching_loss(prediction: torch.Tensor, noised: Noised, weight: torch.Tensor | None = None) -> torch.Tensor:
     """Weighted mean square error in float32.
 
     Args:
         prediction: `[B, N, D]`.
         noised: from `add_noise`.
         weight: `[B, N]` token weights; None weighs all alike.
-        scheme: weighting of noise levels, as in diffusers' `compute_loss_weighting_for_sd3`.
     """
     error = (prediction.float() - noised.target.float()).square().mean(-1)
-    error = error * compute_loss_weighting_for_sd3(scheme, noised.sigma)[:, None]
     loss: torch.Tensor = error.mean() if weight is None else (error * weight).sum() / weight.sum()
     return loss
 

@@ -1,1 +1,1 @@
-"""The built-in way to a mask: a product on a plain studio backdrop."""
+"""The built-in segmentation: a product on a plain studio backdrop."""

@@ -1,4 +1,4 @@
-"""The backdrop of a packshot: what the photo would look like without the product, from what its border shows."""
+"""The backdrop of a packshot: the photo without its product, estimated from the photo's border."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ from preprocessing.arrays import F32, U8
 
 @dataclass(frozen=True)
 class Backdrop:
-    """A smooth backdrop in CIE Lab and how far the photo is from it.
+    """A smooth backdrop in CIE Lab, and the photo's difference from it.
 
-    fitted: `[h, w, 3]`, the backdrop's colour; difference: `[h, w, 3]`, the photo's colour less that.
-    distance: `[h, w]`, colour difference (CIE 1976) of every pixel from the backdrop at its place.
-    chroma: `[h, w]`, the part of it in a and b; darker: `[h, w]`, how much darker than the backdrop, in L.
-    noise: spread of the border pixels that belong to the backdrop, in the same units.
-    share: how much of the border belongs to it, 0..1. Low where the product, or a room, reaches the border.
+    Attributes:
+        fitted: `[h, w, 3]`, the backdrop's colour.
+        difference: `[h, w, 3]`, the photo's colour minus the backdrop's.
+        distance: `[h, w]`, colour difference (CIE 1976) of every pixel from the backdrop at its position.
+        chroma: `[h, w]`, the part of it in a and b.
+        darker: `[h, w]`, how much darker than the backdrop, in L.
+        noise: Median difference of the border pixels that belong to the backdrop, in the same units.
+        share: Share of the border that belongs to the backdrop, 0..1. Low where the product, or a room, reaches the
+            border.
     """
 
     fitted: F32
@@ -33,8 +37,11 @@ class Backdrop:
 def estimate_backdrop(rgb: U8) -> Backdrop:
     """Fit each Lab channel of the border by a quadratic in x and y (a backdrop has a gradient and a vignette).
 
-    Border pixels that the fit does not explain are left out and the fit repeated, so a product that touches the
-    border does not bend it.
+    Border pixels that the fit does not explain are left out and the fit is repeated, so that a product that touches the
+    border does not change it.
+
+    Args:
+        rgb: `[h, w, 3]`, the reduced photo.
     """
     lab = cv2.cvtColor(rgb.astype(np.float32) / 255.0, cv2.COLOR_RGB2Lab)
     height, width = rgb.shape[:2]
@@ -71,7 +78,7 @@ def estimate_backdrop(rgb: U8) -> Backdrop:
 
 
 def _mode(colours: F32) -> F32:
-    """The most frequent colour, to 8 Lab units: unlike a median it is one that the border really shows."""
+    """The most frequent colour, to 8 Lab units: unlike a median it occurs in the border."""
     cells = np.floor(colours / 8.0).astype(np.int64)
     _, member, count = np.unique(cells, axis=0, return_inverse=True, return_counts=True)
     return np.asarray(colours[member.ravel() == int(count.argmax())].mean(axis=0), np.float32)

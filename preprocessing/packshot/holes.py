@@ -1,7 +1,7 @@
-"""Regions of backdrop colour inside the product: holes to see through, or labels that happen to be that colour.
+"""Regions of backdrop colour inside the product: holes, or labels that happen to have that colour.
 
-What shows through a hole is the backdrop itself: its level there, its gradient and its grain. A label differs from
-it by an offset that is small but constant, is lit like the product, and is often a rectangle.
+Through a hole the backdrop itself is seen: its level there, its gradient and its grain. A label differs from it by an
+offset that is small but constant, is lit like the product, and is often a rectangle.
 """
 
 from __future__ import annotations
@@ -19,15 +19,18 @@ from preprocessing.packshot.spread import spread
 
 @dataclass(frozen=True)
 class Evidence:
-    """What one enclosed region looks like beside the backdrop expected at its place. Units: CIE Lab.
+    """How one enclosed region compares with the backdrop expected at its position. Units: CIE Lab.
 
-    offset: length of the median difference; tolerance: as much of it as the backdrop's own noise explains.
-    shaded: darker at unchanged chroma, as a shadow behind a hole would be.
-    follows: share of the region that is within the tolerance, 0..1. The rest may lie in a shadow.
-    slope: how the region's lightness goes with the expected one, 1 for a hole and 0 for a flat label; None where the
-    backdrop is too even there to tell.
-    grain: fine texture, as a multiple of the backdrop's.
-    handle: small, and a quarter of its rim is a thin part of the product. straight: fills a rectangle.
+    Attributes:
+        offset: Length of the median difference.
+        tolerance: As much of it as the backdrop's own noise explains.
+        shaded: Darker at unchanged chroma, as a shadow behind a hole would be.
+        follows: Share of the region that is within the tolerance, 0..1. The rest may be in a shadow.
+        slope: Slope of the region's lightness over the expected lightness: 1 for a hole and 0 for a flat label; None
+            where the backdrop is too even to tell.
+        grain: Fine texture, as a multiple of the backdrop's.
+        handle: Small, and a quarter of its rim is a thin part of the product.
+        straight: Fills a rectangle.
     """
 
     offset: float
@@ -42,7 +45,12 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Reading:
-    """hole: see-through; certain: whether the photo decides it."""
+    """What a region is taken for.
+
+    Attributes:
+        hole: Whether it is a hole.
+        certain: Whether the photo alone decides that.
+    """
 
     hole: bool
     certain: bool
@@ -51,8 +59,8 @@ class Reading:
 def read(evidence: Evidence) -> Reading:
     """The more likely of the two readings.
 
-    Against an even backdrop (often burnt-out white) a blank label may match in everything. Only the place tells
-    then: the hole of a handle has a thin rim and is no rectangle; anything else stays product, to be reviewed.
+    On an even backdrop (often overexposed white) a blank label may match in everything. Only the position decides
+    then: the hole of a handle has a thin rim and is not a rectangle; anything else stays product, to be reviewed.
     """
     if evidence.follows < 0.25:
         flat = evidence.slope is not None and evidence.slope < 0.5
@@ -68,10 +76,16 @@ def read(evidence: Evidence) -> Reading:
 
 
 def find_holes(product: Bits, shadow: Bits, backdrop: Backdrop, likely: float) -> tuple[Bits, Bits]:
-    """Holes in a product `[h, w]`, and the regions that stay product although nobody can tell from one photo.
+    """Find the holes in a product.
 
-    product: everything that the ground does not reach, so with its holes filled. shadow: where a shadow may be.
-    likely: colour difference from the backdrop from which on a pixel is more likely product.
+    Args:
+        product: `[h, w]`, everything that the background does not reach, that is, with its holes filled.
+        shadow: `[h, w]`, where a shadow may be.
+        backdrop: The estimated backdrop.
+        likely: Colour difference from the backdrop above which a pixel is more likely product.
+
+    Returns:
+        The holes `[h, w]`, and the regions `[h, w]` that stay product although one photo cannot decide it.
     """
     enclosed = product & ((backdrop.distance < likely) | (shadow & (backdrop.darker < 12.0)))
     count, regions, stats, _ = cv2.connectedComponentsWithStats(enclosed.astype(np.uint8), connectivity=4)
@@ -94,19 +108,19 @@ def find_holes(product: Bits, shadow: Bits, backdrop: Backdrop, likely: float) -
 
 
 def _brighter(where: Bits, backdrop: Backdrop) -> bool:
-    """What shows through a hole is never brighter than the backdrop."""
+    """Whether the region is brighter than the backdrop: then it is not a hole."""
     return float(np.median(backdrop.darker[where])) < -1.0 - backdrop.noise
 
 
 def _printed(where: Bits, ink: Bits) -> bool:
-    """Letters: islands of ink in the region. Islands that compression leaves there have nearly its own colour."""
+    """Whether there are letters: islands of ink in the region. Those left by compression have nearly its colour."""
     outlines, _ = cv2.findContours(where.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     filled = cv2.drawContours(np.zeros(where.shape, np.uint8), outlines, -1, 1, cv2.FILLED)
     return float(((filled > 0) & ink).sum()) > 0.01 * float(where.sum())
 
 
 class _Local:
-    """The backdrop as the ground near a place shows it: the fit, corrected by what it misses there."""
+    """The backdrop near a region: the fit, corrected by its residual in the background around."""
 
     def __init__(self, backdrop: Backdrop, ground: Bits) -> None:
         self.tolerance = 0.4 + 0.3 * backdrop.noise
@@ -117,7 +131,12 @@ class _Local:
         self.grain = _grain(self.residual, clear)
 
     def evidence(self, where: Bits, to_outside: F32) -> Evidence:
-        """to_outside: `[h, w]`, distance to the ground as a share of the square root of the product's area."""
+        """Compare one region with the backdrop.
+
+        Args:
+            where: `[h, w]`, the region.
+            to_outside: `[h, w]`, distance to the background as a share of the square root of the product's area.
+        """
         core = erode(where)  # the outermost pixels are mixed with the product's colour
         core = core if core.sum() >= 16 else where
         smooth = _smoothed(self.residual, core)[core]
@@ -136,21 +155,21 @@ class _Local:
 
 
 def _smoothed(residual: F32, core: Bits) -> F32:
-    """Mean over 5 x 5 pixels of the core: a level is judged without its noise."""
+    """Mean over 5 x 5 pixels of the core, so that a level is compared without its noise."""
     weight = core.astype(np.float32)
     total = np.maximum(cv2.blur(weight, (5, 5)), 1e-6)
     return np.asarray(cv2.blur(residual * weight[..., None], (5, 5)) / total[..., None], np.float32)
 
 
 def _grain(residual: F32, core: Bits) -> float:
-    """Median step in lightness from pixel to pixel to the right: blind to level and gradient."""
+    """Median step in lightness between horizontal neighbours; level and gradient have no influence."""
     both = core[:, 1:] & core[:, :-1]
     steps = np.abs(np.diff(residual[..., 0], axis=1))[both]
     return float(np.median(steps)) if steps.size else 0.0
 
 
 def _slope(expected: F32, residual: F32) -> float | None:
-    """Regression of lightness on expected lightness; None where its standard error, or 8 bits, leave it open."""
+    """Regression of lightness on expected lightness; None where its standard error, or 8 bits, are too coarse."""
     varied = expected - expected.mean()
     power = float((varied * varied).sum())
     if power < 0.1**2 * len(varied):

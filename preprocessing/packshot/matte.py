@@ -1,4 +1,4 @@
-"""From a silhouette at reduced size to a soft edge at the photo's size, and edge colours free of the backdrop."""
+"""From a silhouette at reduced size to a soft edge at the photo's size, and edge colours without the backdrop."""
 
 from __future__ import annotations
 
@@ -15,11 +15,19 @@ Index: TypeAlias = NDArray[np.int64]
 
 
 def refine(rgb: U8, product: Bits, small: U8) -> U8:
-    """Alpha `[H, W]` of a photo from its silhouette `[h, w]` and its reduced copy `[h, w, 3]`.
+    """Alpha of a photo from its silhouette at reduced size.
 
-    Only pixels within one and a half reduced pixels of the outline are looked at. Each is taken as a mix
-    `I = a F + (1 - a) B` of the product's and the ground's colours nearby, and `a` is the projection of `I - B` on
+    Only pixels within one and a half reduced pixels of the outline are computed. Each is taken as a mix
+    `I = a F + (1 - a) B` of the product's and the background's colours nearby, and `a` is the projection of `I - B` on
     `F - B`. Where the two colours hardly differ, the silhouette itself decides.
+
+    Args:
+        rgb: `[H, W, 3]`, the photo.
+        product: `[h, w]`, the silhouette.
+        small: `[h, w, 3]`, the reduced photo.
+
+    Returns:
+        `[H, W]`.
     """
     bits = product.astype(np.uint8)
     kernel = np.ones((3, 3), np.uint8)
@@ -40,7 +48,7 @@ def refine(rgb: U8, product: Bits, small: U8) -> U8:
     step = front - ground
     length = np.linalg.norm(step, axis=1)
     share = ((rgb[rows, columns] - ground) * step).sum(axis=1) / np.maximum(length, 1e-3) ** 2
-    share = np.clip((share - 0.08) / 0.84, 0.0, 1.0)  # what is all but product, or all but ground, is taken as such
+    share = np.clip((share - 0.08) / 0.84, 0.0, 1.0)  # almost pure product or background counts as pure
     shape = alpha[rows, columns].astype(np.float32) / 255.0
     trust = np.clip((length - 12.0) / 24.0, 0.0, 1.0)
     alpha[rows, columns] = np.rint(255.0 * (trust * share + (1.0 - trust) * shape)).astype(np.uint8)
@@ -48,9 +56,11 @@ def refine(rgb: U8, product: Bits, small: U8) -> U8:
 
 
 def soften(alpha: U8, width: float) -> U8:
-    """Fade the outline inwards over about `width` pixels: never past the outline, where the backdrop begins.
+    """Soften the outline inwards, never past it, where the backdrop begins. A soft edge is hardly changed.
 
-    An edge that is soft already is hardly changed; 0 does nothing.
+    Args:
+        alpha: `[H, W]`.
+        width: Of the soft edge, in pixels; 0 changes nothing.
     """
     if width <= 0.0:
         return alpha
@@ -62,6 +72,10 @@ def decontaminate(rgb: U8, alpha: U8) -> U8:
     """Give every soft-edge pixel (alpha 1..254) the colour of the nearest product pixel two pixels inside the core.
 
     The core's own bytes are returned as they are. Parts too thin for that take the nearest core pixel.
+
+    Args:
+        rgb: `[H, W, 3]`.
+        alpha: `[H, W]`.
     """
     core = alpha == 255
     rows, columns = np.nonzero((alpha > 0) & ~core)
@@ -72,7 +86,7 @@ def decontaminate(rgb: U8, alpha: U8) -> U8:
     far = np.ones(len(rows), bool)
     if deep.any():
         distance, nearest = _nearest(deep, rows, columns)
-        # Deep pixels further away are of another part of the product: a thin part's own core is the better guess.
+        # Deep pixels further away belong to another part of the product: a thin part's own core is nearer in colour.
         far = distance > max(12.0, 0.005 * max(alpha.shape))
         result[rows[~far], columns[~far]] = rgb.reshape(-1, 3)[nearest[~far]]
     if far.any():

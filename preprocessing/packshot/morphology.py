@@ -1,4 +1,4 @@
-"""Boolean images: growing, shrinking, what reaches the border."""
+"""Morphology of boolean images `[h, w]`: growing, shrinking, filling, components at the border."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PATCH = np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5)), np.uin
 
 
 def erode(bits: Bits, steps: int = 1) -> Bits:
-    """Shrink by two pixels a step. The photo's border is not an edge: what reaches it stays there."""
+    """Shrink by two pixels a step. The photo's border is not an edge: nothing is removed along it."""
     shrunk: U8 = np.asarray(
         cv2.erode(bits.astype(np.uint8), _PATCH, iterations=steps, borderType=cv2.BORDER_REPLICATE), np.uint8
     )
@@ -25,13 +25,13 @@ def dilate(bits: Bits) -> Bits:
 
 
 def rim(bits: Bits) -> Bits:
-    """The pixels that have a neighbour outside; the photo's border is not outside."""
+    """The pixels that have a neighbour outside the mask; the photo's border does not count as outside."""
     inner = cv2.erode(bits.astype(np.uint8), _CROSS, borderType=cv2.BORDER_REPLICATE)
     return np.asarray(bits & (inner == 0))
 
 
 def close(bits: Bits) -> Bits:
-    """Fill pinholes and hairlines."""
+    """Fill gaps of one or two pixels."""
     return np.asarray(cv2.morphologyEx(bits.astype(np.uint8), cv2.MORPH_CLOSE, _CROSS) > 0)
 
 
@@ -44,7 +44,7 @@ def at_border(bits: Bits) -> Bits:
 
 
 def fill(bits: Bits, holes: Bits) -> Bits:
-    """Fill the gaps that the border does not reach, save those that overlap one of `holes`."""
+    """Fill the gaps that the border does not reach, except those that overlap one of `holes`."""
     gaps = ~bits & ~at_border(~bits)
     _, regions = cv2.connectedComponents(gaps.astype(np.uint8), connectivity=4)
     return np.asarray(bits | (gaps & ~np.isin(regions, np.unique(regions[gaps & holes]))))

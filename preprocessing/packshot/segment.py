@@ -1,7 +1,7 @@
 """Product against backdrop, at reduced size: labels from colour distance, then GrabCut, holes and components.
 
 GrabCut: Rother, Kolmogorov, Blake, SIGGRAPH 2004 (OpenCV's implementation). The labels, the treatment of shadows and
-holes (`shadow.py`, `holes.py`), and the confidence are ours.
+holes (`shadow.py`, `holes.py`), and the confidence are specific to this package.
 """
 
 from __future__ import annotations
@@ -21,18 +21,28 @@ from preprocessing.packshot.spread import spread
 
 @dataclass(frozen=True)
 class Silhouette:
-    """Which pixels are product `[h, w]`, and how sure that is: 0..1."""
+    """The product of a reduced photo.
+
+    Attributes:
+        product: `[h, w]`.
+        confidence: 0..1.
+    """
 
     product: Bits
     confidence: float
 
 
 def segment(rgb: U8, iterations: int = 3) -> Silhouette:
-    """Silhouette of the product in a reduced photo `[h, w, 3]` (longer side of some hundred pixels). Deterministic."""
+    """Silhouette of the product in a reduced photo. Deterministic.
+
+    Args:
+        rgb: `[h, w, 3]`, longer side of some hundred pixels.
+        iterations: Of GrabCut.
+    """
     backdrop = estimate_backdrop(rgb)
     if backdrop.share < 0.5:
         guess = _without_specks(_grabcut(rgb, _central(rgb.shape[:2]), 2 * iterations))
-        return Silhouette(~at_border(~guess), 0.0)  # a guess has no holes: nothing says what shows through one
+        return Silhouette(~at_border(~guess), 0.0)  # a guess has no holes: there is no backdrop to compare them with
     likely, strong = max(4.0, 3.0 * backdrop.noise), max(10.0, 6.0 * backdrop.noise)
     different = backdrop.distance > likely
     shadow = shadow_like(rgb, backdrop)
@@ -44,14 +54,14 @@ def segment(rgb: U8, iterations: int = 3) -> Silhouette:
     labels[erode(ground & ~different)] = cv2.GC_BGD
     labels[erode(~ground & (backdrop.distance > strong))] = cv2.GC_FGD
     labels[doubtful] = cv2.GC_FGD
-    # GrabCut goes by colour alone and takes white print out too: inside, only what was found to be a hole is one.
+    # GrabCut uses colour alone and removes white print too: inside, only the holes found above are removed.
     product = fill(_grabcut(rgb, labels, iterations) & ~erode(holes), holes)
     product = _without_specks(without_contact_shadow(rgb, product, backdrop))
     return Silhouette(product, _confidence(rgb, product, ~ground, doubtful, backdrop, likely))
 
 
 def _central(shape: tuple[int, ...]) -> U8:
-    """Labels for a photo without a backdrop: the border is ground, the product is somewhere in the middle."""
+    """Labels for a photo without a backdrop: the border is background, the product is somewhere in the middle."""
     yy, xx = np.mgrid[-1 : 1 : shape[0] * 1j, -1 : 1 : shape[1] * 1j]
     labels = np.where(xx * xx + yy * yy < 0.64, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
     labels[np.maximum(abs(xx), abs(yy)) > 0.96] = cv2.GC_BGD
@@ -70,7 +80,7 @@ def _grabcut(rgb: U8, labels: U8, iterations: int) -> Bits:
 
 
 def _without_specks(product: Bits) -> Bits:
-    """Keep every component (a pair of shoes) except dust; fill pinholes."""
+    """Keep every component (a pair of shoes) except specks; fill small gaps."""
     count, regions, stats, _ = cv2.connectedComponentsWithStats(product.astype(np.uint8), connectivity=8)
     areas = stats[1:, cv2.CC_STAT_AREA]
     if count == 1:
@@ -84,7 +94,7 @@ def _ramp(value: float, low: float, high: float) -> float:
 
 
 def _confidence(rgb: U8, product: Bits, expected: Bits, doubtful: Bits, backdrop: Backdrop, likely: float) -> float:
-    """The weakest of six reasons to believe the silhouette."""
+    """The lowest of six measures of how reliable the silhouette is, 0..1."""
     area = float(product.mean())
     if area in (0.0, 1.0):
         return 0.0
@@ -93,7 +103,7 @@ def _confidence(rgb: U8, product: Bits, expected: Bits, doubtful: Bits, backdrop
         _ramp(backdrop.share, 0.5, 0.85),  # the border is a backdrop
         _ramp(_outline_contrast(rgb, product), likely, 2.5 * likely),  # there is an edge nearly all along the outline
         _ramp(agreement, 0.5, 0.85),  # two ways to find the product agree
-        _ramp(area, 0.0005, 0.005) * _ramp(1.0 - area, 0.02, 0.15),  # it is neither dust nor the whole photo
+        _ramp(area, 0.0005, 0.005) * _ramp(1.0 - area, 0.02, 0.15),  # it is neither a speck nor the whole photo
         1.0 - _ramp(float(doubtful.sum() / product.sum()), 0.0, 0.02) * 0.5,  # what may be a hole is small
         1.0 - _ramp(_edges_left_out(rgb, product, backdrop, likely), 0.01, 0.04) * 0.5,  # no part was left out
     )
@@ -102,7 +112,7 @@ def _confidence(rgb: U8, product: Bits, expected: Bits, doubtful: Bits, backdrop
 def _edges_left_out(rgb: U8, product: Bits, backdrop: Backdrop, likely: float) -> float:
     """Sharp edges that are neither backdrop nor near the product, as a share of its outline.
 
-    The ground has none: such an edge belongs to a part (a grey stem, a white foot) that was taken for a shadow.
+    The background has none: such an edge belongs to a part (a grey stem, a white foot) that was taken for a shadow.
     """
     clear = product
     for _ in range(4):

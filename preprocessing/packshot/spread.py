@@ -1,4 +1,4 @@
-"""Colours carried from where they are known to where they are not."""
+"""Known colours extended to pixels whose colour is not known."""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ from preprocessing.arrays import F32, U8
 
 
 def spread(image: U8 | F32, weight: F32) -> F32:
-    """Carry the colours of pixels with weight over the whole image, near ones first.
+    """Extend the colours of pixels with weight over the whole image, near ones first.
 
-    image: `[h, w, 3]`; weight: `[h, w]`, 0 where the colour is not to be used (0 everywhere: the mean of all is).
-    Returns `[h, w, 3]`. The distances are meant for images of some hundred pixels.
+    Args:
+        image: `[h, w, 3]`, some hundred pixels wide, which the distances are made for.
+        weight: `[h, w]`, 0 where the colour is not to be used; 0 everywhere uses the mean of all pixels.
+
+    Returns:
+        `[h, w, 3]`.
     """
     height, width = weight.shape
     colour, total = image * weight[..., None], weight
     result = np.zeros(image.shape, np.float32)
     known = np.zeros(weight.shape, np.float32)
-    for step in (1, 4, 16, 64):  # each level looks further, at a resolution that makes this cheap
+    for step in (1, 4, 16, 64):  # each level reaches further, at a resolution that keeps this cheap
         size = (max(1, width // step), max(1, height // step))
         wide_colour, wide_total = (_blurred(part, size) for part in (colour, total))
         gain = np.clip(wide_total / 0.05, 0.0, 1.0) * (1.0 - known)

@@ -93,6 +93,21 @@ def ask(api: str, path: str, **body: Any) -> Any:
     return httpx.post(f"{api}/{path}", json=body, timeout=30).raise_for_status().json()
 
 
+def runs_of(server: str, deployment: str) -> list[dict[str, Any]]:
+    """The flow runs of a deployment, the earliest first."""
+    runs: list[dict[str, Any]] = ask(
+        server, "flow_runs/filter", deployments={"id": {"any_": [deployment]}}, sort="EXPECTED_START_TIME_ASC"
+    )
+    return runs
+
+
+def wait_until(met: Any, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not met():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.5)
+
+
 def test_the_nightly_catalog_is_deployed_scheduled_and_run(server: str, environment: dict[str, str], shop: Any) -> None:
     shop.photo("ball", 40)
     sheet = shop.sheet([{"sku": "ball", "prompt": prompt} for prompt in ("on grass", "on sand")])
@@ -109,7 +124,12 @@ def test_the_nightly_catalog_is_deployed_scheduled_and_run(server: str, environm
     assert (schedule["active"], schedule["schedule"]["cron"]) == (True, "0 1 * * *")
     assert deployment["parameters"] == {"sheet": sheet, "catalog": shop.catalog, "store": shop.store}
 
-    flow_run = ask(server, f"deployments/{deployment['id']}/create_flow_run")["id"]
+    wait_until(lambda: bool(runs_of(server, deployment["id"])), 120)  # "Upcoming" in the UI: the scheduler works
+    night = runs_of(server, deployment["id"])[0]
+    assert (night["auto_scheduled"], night["state"]["type"]) == (True, "SCHEDULED")
+
+    every_minute = [{"schedule": {"cron": "* * * * *", "timezone": "UTC"}, "active": True}]
+    httpx.post(f"{server}/deployments/{deployment['id']}/schedules", json=every_minute, timeout=30).raise_for_status()
     worker = subprocess.Popen(
         ["prefect", "worker", "start", "--pool", "pinco"],
         env=environment,
@@ -118,17 +138,22 @@ def test_the_nightly_catalog_is_deployed_scheduled_and_run(server: str, environm
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
+    ended: list[dict[str, Any]] = []
 
-    def state() -> str:
-        return str(httpx.get(f"{server}/flow_runs/{flow_run}", timeout=30).json()["state"]["type"])
+    def a_run_ended() -> bool:
+        final = ("COMPLETED", "FAILED", "CRASHED")
+        ended[:] = [run for run in runs_of(server, deployment["id"]) if run["state"]["type"] in final]
+        return bool(ended)
 
     try:
-        wait_for(lambda: state() in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"), worker, 240)
+        wait_for(a_run_ended, worker, 300)
     finally:
         end(worker)
-    assert state() == "COMPLETED"
+    run = ended[0]
+    assert (run["auto_scheduled"], run["state"]["type"]) == (True, "COMPLETED"), "nobody but the schedule started it"
     assert sorted(row.prompt for row in shop.rows()) == ["on grass", "on sand"]
 
+    flow_run = run["id"]
     tasks = ask(server, "task_runs/filter", flow_runs={"id": {"any_": [flow_run]}})
     assert sorted(task["name"].rpartition("-")[0] for task in tasks) == ["make", "plan", "report"]
     artifacts = ask(server, "artifacts/filter", artifacts={"flow_run_id": {"any_": [flow_run]}})

@@ -10,7 +10,7 @@ import pytest
 import flows
 import pinco
 import preprocessing
-from pinco.errors import PincoError
+from pinco.errors import PincoError, first_line
 
 
 @pytest.fixture(scope="module")
@@ -39,3 +39,8 @@ def test_no_code_stands_for_two_kinds(kinds: list[type[PincoError]]) -> None:
     public = [kind for kind in kinds if not kind.__name__.startswith("_")]
     assert [kind.__name__ for kind in public if "code" not in vars(kind)] == []
     assert len({kind.code for kind in public}) == len(public)
+
+
+def test_the_first_line_of_an_error_or_its_type() -> None:
+    assert first_line(ValueError("\n the disk is full \nTraceback ...")) == "the disk is full "
+    assert first_line(TimeoutError()) == first_line(TimeoutError("  ")) == "TimeoutError"

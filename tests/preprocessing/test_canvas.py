@@ -60,7 +60,7 @@ def test_original_at_the_photo_s_own_size_is_the_identity(cutout: Cutout) -> Non
 
 
 @given(blocks(), placements.filter(lambda p: p.kind != "original" or p.scale is not None), st.tuples(sides, sides))
-def test_padding_stays_free_and_scale_is_a_share_of_the_side_met_first(
+def test_padding_stays_free_and_scale_is_a_share_of_the_limiting_side(
     cutout: Cutout, placement: Placement, size: tuple[int, int]
 ) -> None:
     box = place(cutout, placement, size)
@@ -84,7 +84,7 @@ def test_padding_stays_free_and_scale_is_a_share_of_the_side_met_first(
         (Placement("centre", 1.0, 0.1), (146.6667, 40.0, 106.6667, 320.0)),
     ],
 )
-def test_where_a_tall_product_of_a_tall_photo_lands(placement: Placement, expected: tuple[float, ...]) -> None:
+def test_where_a_tall_product_of_a_tall_photo_is_placed(placement: Placement, expected: tuple[float, ...]) -> None:
     box = place(block((100, 200), (10, 20, 30, 80)), placement, (400, 400))
     assert (box.x, box.y, box.width, box.height) == pytest.approx(expected, abs=1e-3)
 

@@ -71,7 +71,7 @@ def test_making_it_again_gives_the_same_bytes(pair: Any) -> None:
     assert cutout_to_bytes(make_cutout(data)) == cutout_to_bytes(make_cutout(data))
 
 
-def test_errors_of_the_photo_come_through() -> None:
+def test_errors_of_the_photo_are_raised() -> None:
     data = coffee_png()
     with pytest.raises(TruncatedPhotoError):
         make_cutout(data[:5000])

@@ -25,7 +25,7 @@ def test_it_is_a_depth_estimator_with_a_versioned_name() -> None:
     assert estimator.name == "silhouette-relief-1"
 
 
-def test_range_and_ground() -> None:
+def test_range_and_zero_background() -> None:
     alpha = mug_alpha(256)
     depth = relief(alpha)
     assert depth.dtype == np.float32 and depth.shape == alpha.shape
@@ -51,11 +51,6 @@ def test_one_product_has_one_map_at_every_size(side: int) -> None:
 
 def test_an_empty_mask_has_no_relief() -> None:
     assert relief(np.zeros((20, 30), np.uint8)).max() == 0.0
-
-
-def test_shares_must_fill_the_range() -> None:
-    with pytest.raises(ValueError, match="add up to 1"):
-        SilhouetteRelief(step=0.5)
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1))

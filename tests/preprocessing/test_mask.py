@@ -38,7 +38,7 @@ def test_a_hard_alpha_gets_a_soft_edge_inwards() -> None:
     assert np.array_equal(find_mask(photo(COFFEE, hard), soft_edge=0.0).alpha, hard)
 
 
-def test_an_alpha_without_a_solid_pixel_is_doubted() -> None:
+def test_an_alpha_without_a_solid_pixel_has_low_confidence() -> None:
     assert find_mask(photo(COFFEE, cup_alpha() // 5 * 4)).confidence < 0.6
 
 
@@ -70,7 +70,7 @@ def test_a_room_gets_a_guess_with_low_confidence() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 2), (90, 120)])
-def test_nothing_to_see_is_an_error_with_a_way_out(shape: tuple[int, int]) -> None:
+def test_a_photo_without_a_product_is_an_error_that_names_the_way_out(shape: tuple[int, int]) -> None:
     with pytest.raises(NoProductFoundError, match="transparent"):
         find_mask(photo(np.full((*shape, 3), 230, np.uint8)))
 
@@ -87,7 +87,7 @@ def test_the_hole_of_a_thick_handle_is_see_through_and_certain(studio_mug: Any) 
 
 
 @pytest.mark.parametrize("name", ["studio_bottle", "studio_mug", "studio_box", "studio_shoe", "studio_watch"])
-def test_the_contact_shadow_does_not_cling_to_the_base(name: str, request: pytest.FixtureRequest) -> None:
+def test_the_contact_shadow_is_not_part_of_the_product(name: str, request: pytest.FixtureRequest) -> None:
     shot = request.getfixturevalue(name)
     mask = find_mask(photo(shot.rgb))
     assert (mask.alpha[396:] >= 128).sum() < 0.002 * (shot.truth >= 0.5).sum()
@@ -110,7 +110,7 @@ def test_white_print_is_not_a_hole(studio_watch: Any) -> None:
     assert (mask.alpha[165:390, 155:345] == 255).all()
 
 
-def test_a_part_lost_as_a_shadow_costs_confidence(studio_lamp: Any) -> None:
+def test_a_part_taken_for_a_shadow_lowers_the_confidence(studio_lamp: Any) -> None:
     mask = find_mask(photo(studio_lamp.rgb))
     assert studio_lamp.iou(mask.alpha) < 0.9, "the stem was lost"
     assert mask.confidence < 0.6

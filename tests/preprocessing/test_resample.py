@@ -34,7 +34,7 @@ def test_scale_one_on_whole_pixels_copies_bytes() -> None:
     assert np.array_equal(layer.alpha, alpha) and np.array_equal(layer.rgb, rgb)
 
 
-def test_faint_pixels_far_from_the_box_come_along() -> None:
+def test_faint_pixels_far_from_the_box_are_included() -> None:
     cutout = disc()
     alpha = cutout.alpha.copy()
     alpha[4, 4] = 90
@@ -58,7 +58,7 @@ def test_one_colour_stays_that_colour_up_to_its_edge(scale: float, ground: tuple
 
 
 @pytest.mark.parametrize(("dx", "dy"), [(0.0, 0.0), (0.25, 0.5), (0.7, 0.1)])
-def test_it_lands_where_it_should_to_a_fraction_of_a_pixel(dx: float, dy: float) -> None:
+def test_the_position_is_right_to_a_fraction_of_a_pixel(dx: float, dy: float) -> None:
     cutout = disc()
     layer = resample(cutout, own_box(cutout, 0.31, 5 + dx, 9 + dy), (90, 90))
     yy, xx = np.mgrid[:90, :90] + 0.5

@@ -4,8 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preprocessing.arrays import NEUTRAL
-from preprocessing.sobel import over_neutral, sobel
+from preprocessing.sobel import sobel
 
 OPAQUE = np.full((32, 32), 255, np.uint8)
 
@@ -14,11 +13,11 @@ def plain(*colour: int) -> np.ndarray:
     return np.full((32, 32, 3), colour, np.uint8)
 
 
-def test_a_plain_product_is_quiet() -> None:
+def test_the_map_of_a_plain_product_is_zero() -> None:
     assert sobel(plain(90, 30, 200), OPAQUE).max() == 0.0
 
 
-def test_a_strong_edge_reads_one_and_a_weak_one_in_proportion() -> None:
+def test_a_strong_edge_is_one_and_a_weak_one_in_proportion() -> None:
     strong, weak = plain(0, 0, 0), plain(100, 100, 100)
     strong[:, 16:], weak[:, 16:] = 255, 110
     assert sobel(strong, OPAQUE)[16, 15:17].tolist() == [1.0, 1.0]
@@ -40,13 +39,6 @@ def test_colours_under_transparent_pixels_do_not_show() -> None:
     assert np.array_equal(sobel(one, alpha), sobel(other, alpha))
     assert sobel(one, alpha)[alpha == 0].max() == 0.0
     assert sobel(one, alpha)[8, 16] > 0.2  # the outline against the neutral ground
-
-
-def test_over_neutral_is_exact_at_both_ends() -> None:
-    image = np.random.default_rng(1).integers(0, 256, (8, 8, 3), dtype=np.uint8)
-    assert np.array_equal(over_neutral(image, np.full((8, 8), 255, np.uint8)), image)
-    assert (over_neutral(image, np.zeros((8, 8), np.uint8)) == NEUTRAL).all()
-    assert over_neutral(np.full((1, 1, 3), 28, np.uint8), np.full((1, 1), 51, np.uint8)).tolist() == [[[108] * 3]]
 
 
 @given(st.integers(1, 24), st.integers(1, 24), st.integers(0, 2**32 - 1))

@@ -17,7 +17,7 @@ XMP_KEYWORD = "XML:com.adobe.xmp"
 
 
 def pixels_sha256(final: U8) -> str:
-    """Hash of the pixels themselves, `[H, W, 3]` in C order: stays the same when only a file's packing changes."""
+    """Hash of the pixels `[H, W, 3]` in C order: it does not change when only the file's compression does."""
     return hashlib.sha256(np.ascontiguousarray(final).tobytes()).hexdigest()
 
 
@@ -29,10 +29,17 @@ def encode_image(
     icc: bytes | None = None,
     provenance: Provenance,
 ) -> bytes:
-    """Encode `final` `[H, W, 3]`.
+    """Encode a picture.
 
-    quality: 1..100 for JPEG (4:4:4) and WebP; PNG is lossless and has none.
-    icc: profile that the pixels are meant in; None writes none, which readers take as sRGB.
+    Args:
+        final: `[H, W, 3]`.
+        image_format: "png", "jpeg" or "webp".
+        quality: 1..100 for JPEG (4:4:4) and WebP; no effect on PNG, which is lossless.
+        icc: Colour profile of the pixels; None writes none, which readers take as sRGB.
+        provenance: Written into the file as XMP.
+
+    Raises:
+        ValueError: The pixels are not uint8 `[H, W, 3]`, or the format is unknown.
     """
     if final.dtype != np.uint8 or final.ndim != 3 or final.shape[2] != 3:
         raise ValueError(f"need uint8 pixels [H, W, 3], got {final.dtype} {final.shape}")

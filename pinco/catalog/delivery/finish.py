@@ -1,48 +1,51 @@
 """Raw image and product layer to the finished picture, at delivery size.
 
-The ground comes from the model, the product from its photo. The product is placed over the ground last, so whatever is
-done to the ground (enlarging, colour conversion, shadow) cannot reach the core.
+The background comes from the model, the product from its photo. The product is placed over the background last, so that
+nothing that is done to the background (enlarging, colour conversion, shadow) changes the core.
 """
 
 from __future__ import annotations
 
-import io
 from typing import Literal
 
 import cv2
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image
 
 from preprocessing.arrays import F32, U8
+from preprocessing.blend import blend
 from preprocessing.canvas import Layer
+from preprocessing.colour import convert
 
 Shadow = Literal["none", "contact-1"]
-"""Names of the shadow recipes; the name goes into the generation id, so a change of look takes a new one."""
-
-SRGB_CONVERSION = "lcms2-relative-bpc-8bit"
-"""How colours are converted, both ways: Little CMS, relative colorimetric with black point compensation, 8 bit."""
+"""Names of the shadow recipes. The name is part of the generation id, so another look needs another name."""
 
 
 def finish(raw: U8, layer: Layer, *, icc: bytes | None = None, shadow: Shadow = "none") -> U8:
-    """The final picture `[H, W, 3]` at the size of `layer`.
+    """The final picture: the product over the enlarged background.
 
-    raw: what the model made, `[h, w, 3]` in sRGB, the same composition at working size.
-    layer: the product at delivery size, in the colours of `icc`.
-    icc: the photo's profile, which the picture keeps: the ground is converted to it. None means sRGB.
-    shadow: "contact-1" darkens the ground under the product; "none" leaves it to the model.
+    Args:
+        raw: `[h, w, 3]` in sRGB, the model's image: the same composition at working size.
+        layer: The product at delivery size, in the colours of `icc`.
+        icc: The photo's profile, which the picture keeps: the background is converted to it. None = sRGB.
+        shadow: "contact-1" darkens the background under the product; "none" leaves shadows to the model.
 
-    Where the layer's alpha is 255 the result is the layer's bytes; where it is between, a blend.
+    Returns:
+        `[H, W, 3]` at the size of `layer`: its bytes where alpha is 255, a blend on the soft edge.
+
+    Raises:
+        ValueError: The shadow is unknown.
     """
     height, width = layer.alpha.shape
-    ground = enlarge(raw, (width, height))
+    background = enlarge(raw, (width, height))
     if icc is not None:
-        ground = convert(ground, None, icc)
+        background = convert(background, None, icc)
     if shadow == "contact-1":
         darkness = contact_shadow(layer.alpha)[..., None]
-        ground = np.asarray(np.rint(ground * (1.0 - darkness)), np.uint8)
+        background = np.asarray(np.rint(background * (1.0 - darkness)), np.uint8)
     elif shadow != "none":
         raise ValueError(f"shadow must be none or contact-1, not {shadow!r}")
-    return over(layer, ground)
+    return over(layer, background)
 
 
 def enlarge(raw: U8, size: tuple[int, int]) -> U8:
@@ -52,42 +55,37 @@ def enlarge(raw: U8, size: tuple[int, int]) -> U8:
     return np.asarray(Image.fromarray(raw).resize(size, Image.Resampling.LANCZOS), np.uint8)
 
 
-def over(layer: Layer, ground: U8) -> U8:
-    """The layer on the ground, rounded to nearest; exact where alpha is 0 or 255."""
-    result = ground.copy()
+def over(layer: Layer, background: U8) -> U8:
+    """The layer over a background `[H, W, 3]`, rounded to nearest; exact where alpha is 0 or 255."""
+    result = background.copy()
     core, edge = layer.alpha == 255, (layer.alpha > 0) & (layer.alpha < 255)
     result[core] = layer.rgb[core]
-    weight = layer.alpha[edge].astype(np.uint32)[:, None]
-    result[edge] = ((layer.rgb[edge] * weight + ground[edge] * (255 - weight) + 127) // 255).astype(np.uint8)
+    result[edge] = blend(layer.rgb[edge], layer.alpha[edge], background[edge])
     return result
 
 
-def convert(pixels: U8, source: bytes | None, target: bytes | None) -> U8:
-    """Pixels `[H, W, 3]` from one RGB profile to another (None = sRGB), by the conversion named `SRGB_CONVERSION`."""
-    if source == target:
-        return pixels
-    converted = ImageCms.profileToProfile(
-        Image.fromarray(pixels),
-        _profile(source),
-        _profile(target),
-        renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-        outputMode="RGB",
-        flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
-    )
-    return np.asarray(converted, np.uint8)
-
-
 def layer_to_srgb(layer: Layer, icc: bytes | None) -> Layer:
-    """The layer for a channel that wants sRGB; the core is then identical to this conversion of the photo."""
+    """The layer for a channel that wants sRGB: its core is identical to the named conversion of the photo.
+
+    Args:
+        layer: In the colours of `icc`.
+        icc: The photo's profile; None = sRGB.
+    """
     return Layer(np.where(layer.alpha[..., None] > 0, convert(layer.rgb, icc, None), np.uint8(0)), layer.alpha)
 
 
 def contact_shadow(alpha: U8) -> F32:
-    """How much a product standing on the ground darkens it: `[H, W]` in 0..1.
+    """How much a standing product darkens the surface below it.
 
-    A dark line where the foot touches, and a wider soft one around it. The foot is, column by column, the lowest part
-    of the product, as far as it comes within a tenth of the product's height of its lowest point: both shoes of a
-    pair stand, a handle in the air does not.
+    A dark line at the foot, and a wider soft one around it. The foot is, column by column, the lowest part of the
+    product, where that is within a tenth of the product's height of its lowest point: so both shoes of a pair stand,
+    and a handle in the air does not.
+
+    Args:
+        alpha: `[H, W]`.
+
+    Returns:
+        `[H, W]`, the share of light that is taken away, 0..1.
     """
     height, width = alpha.shape
     factor = min(1.0, 512 / max(height, width))  # a shadow has no detail
@@ -108,7 +106,3 @@ def contact_shadow(alpha: U8) -> F32:
     pool = cv2.GaussianBlur(foot, (0, 0), sigmaX=0.12 * unit + 0.5, sigmaY=0.06 * unit + 0.5)
     shadow = 0.4 * line / max(float(line.max()), 1e-6) + 0.35 * pool / max(float(pool.max()), 1e-6)
     return np.asarray(cv2.resize(shadow, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
-
-
-def _profile(icc: bytes | None) -> ImageCms.ImageCmsProfile:
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB") if icc is None else io.BytesIO(icc))

@@ -19,7 +19,11 @@ def image_key(generation_id: str, image_sha256: str, image_format: ImageFormat) 
 
 
 def put_image(store: Store, generation_id: str, data: bytes, image_format: ImageFormat) -> tuple[str, str]:
-    """Write a finished image, once: a name that is taken holds these very bytes. Returns (uri, sha256)."""
+    """Write a finished image once; an object of that name has the same bytes.
+
+    Returns:
+        Its address, and the sha256 of the file.
+    """
     sha256 = hashlib.sha256(data).hexdigest()
     key = image_key(generation_id, sha256, image_format)
     store.put_if_absent(key, data, CONTENT_TYPE[image_format])
@@ -27,5 +31,5 @@ def put_image(store: Store, generation_id: str, data: bytes, image_format: Image
 
 
 def key_of_image(image_uri: str) -> str:
-    """The key of a manifest row's image: also right after the store was moved or is reached by another address."""
+    """The key of a manifest row's image; it stays the same when the store is moved or reached at another address."""
     return IMAGES + image_uri.replace("\\", "/").rpartition("/")[2]

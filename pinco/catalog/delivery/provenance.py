@@ -1,8 +1,8 @@
-"""What a finished image says about its making: the XMP packet that marks it as partly made by a model.
+"""What a finished image says about its origin: the XMP packet that marks it as partly made by a model.
 
 The mark is IPTC's `DigitalSourceType` (IPTC Photo Metadata Standard 2023.1, property of the extension schema), with a
 term of the Digital Source Type NewsCodes; shops and platforms read it. A catalog image is a photographed product on a
-generated ground: a composite.
+generated background: a composite.
 """
 
 from __future__ import annotations
@@ -33,10 +33,11 @@ _PACKET = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where an image comes from. Holds no date and no host, so that the same generation has the same bytes.
+    """Where an image comes from. It has no date and no host, so that the same generation has the same bytes.
 
-    generation_id: finds the image's manifest row, and through it everything else.
-    source_type: term of the NewsCodes; `trainedAlgorithmicMedia` is for images without any photographed part.
+    Attributes:
+        generation_id: Finds the image's manifest row, and with it everything else.
+        source_type: Term of the NewsCodes; `trainedAlgorithmicMedia` is for images without a photographed part.
     """
 
     generation_id: str

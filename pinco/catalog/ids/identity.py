@@ -15,7 +15,7 @@ from pinco.catalog.ids.job import MAX_SEED, Ask, Size
 from pinco.knobs import Knobs
 from preprocessing.canvas import RESAMPLE
 
-CODE_RECIPE = 1
+GENERATION_CODE = 1
 """Raised with every change of code that changes pixels or files for the same settings."""
 
 ImageFormat = Literal["png", "jpeg", "webp"]
@@ -80,7 +80,7 @@ class GenerationIdentity(ModelIdentity):
     quality: int
     profile: Literal["source", "srgb"] = "source"
     resample: str = RESAMPLE
-    code_recipe: int = CODE_RECIPE
+    code_recipe: int = GENERATION_CODE
 
     def __post_init__(self) -> None:
         super().__post_init__()

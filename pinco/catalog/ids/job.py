@@ -79,8 +79,9 @@ class Ask:
 class Job(Ask):
     """One image to make: an ask, where it stands in the sheet, and where its photo lies.
 
-    row: 1-based row of the sheet as a spreadsheet shows it (the header is row 1).
-    source_uri: absolute path or s3:// URI of the photo.
+    Attributes:
+        row: 1-based row of the sheet as a spreadsheet shows it (the header is row 1).
+        source_uri: Absolute path or s3:// URI of the photo.
     """
 
     row: int

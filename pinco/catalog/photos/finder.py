@@ -1,4 +1,4 @@
-"""Which photo a row means."""
+"""Which photo a row of the sheet uses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,13 @@ _SCIENTIFIC = re.compile(r"\d([.,]\d+)?E\+?\d+", re.IGNORECASE)
 
 
 class PhotoFinder:
-    """Finds the photo of each row: the row's own `image`, else the catalog's photo of its SKU."""
+    """Finds the photo of each row: the row's own `image`, else the catalog's photo of its SKU.
+
+    Args:
+        sheet_path: Relative images are looked for in the sheet's folder first.
+        catalog: Its photos, and the folder in which relative images are looked for next.
+        access: For S3.
+    """
 
     def __init__(self, sheet_path: str, catalog: Catalog, access: StoreAccess = DEFAULT_ACCESS) -> None:
         self._folders = list(dict.fromkeys([absolute(sheet_path).rpartition("/")[0], catalog.folder]))
@@ -31,13 +37,21 @@ class PhotoFinder:
         }
 
     def look_up(self, rows: Iterable[SheetRow]) -> None:
-        """Ask about all photos of these rows at once: against S3, one after the other would take hours."""
+        """Look all photos of these rows up at once: on S3, one after the other would take hours."""
         wanted = {uri for row in rows for uri in self._places(row)} - self._seen.keys()
         with ThreadPoolExecutor(_LOOKERS) as pool:
             self._seen.update(zip(wanted, pool.map(self._ask, wanted), strict=True))
 
     def find(self, row: SheetRow, problems: Problems) -> tuple[CatalogPhoto, ObjectInfo] | None:
-        """The row's photo and what is known of it; what is wrong goes to `problems`."""
+        """The photo of a row.
+
+        Args:
+            row: One of the rows given to `look_up`.
+            problems: Where an error is added.
+
+        Returns:
+            The photo and what the store knows of it; None after an error.
+        """
         photos = self._catalog.photos.get(row.sku, ())
         if row.image is None:
             if not photos:
@@ -65,12 +79,12 @@ class PhotoFinder:
                 problems.error(f"the photo cannot be read: {info}", row=row.row, column=column, value=value)
                 return None
         message = f"there is no photo at {' or '.join(places)}" if places else "this is not an address of a photo"
-        hint = self._image_hint(row.image or places[0], places) or "Correct the path, or put the photo there."
+        hint = self._image_hint(row.image or places[0], places) or "Correct the path, or copy the photo there."
         problems.error(message, row=row.row, column=column, value=value, hint=hint)
         return None
 
     def _places(self, row: SheetRow) -> list[str]:
-        """Where the row's photo may lie, best first."""
+        """The addresses at which the row's photo may be, best first."""
         if row.image is None:
             photos = self._catalog.photos.get(row.sku, ())
             return [photos[0].uri] if len(photos) == 1 else []
@@ -87,7 +101,7 @@ class PhotoFinder:
 
     def _sku_hint(self, sku: str) -> str:
         if _SCIENTIFIC.fullmatch(sku):
-            return "A spreadsheet has made a number of this SKU: format the column as text."
+            return "A spreadsheet has turned this SKU into a number: format the column as text."
         padded = [known for known in self._catalog.photos if known.lstrip("0") == sku.lstrip("0") and sku.strip("0")]
         if padded:
             return f"Did you mean {padded[0]!r}? A spreadsheet may have removed the zeros: format the column as text."

@@ -1,4 +1,4 @@
-"""The catalog: which products there are, where their photos lie, and what else is known of them.
+"""The catalog: the products, the addresses of their photos, and further columns.
 
 It is a table (Parquet or CSV with `sku`, `image` and any further columns, which templates may use), or a folder or S3
 prefix of photos, whose names without suffix are the SKUs.
@@ -24,16 +24,20 @@ from pinco.catalog.store.base import ObjectInfo, StoreError
 PHOTO_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif", ".heic", ".heif", ".jp2"}
 )
-"""Files that somebody meant as photos. Whether they can be read is found out later, one row at a time."""
+"""Suffixes of files that are taken for photos. Whether they can be read is checked later, row by row."""
 
 _KINDS = "Name a .csv or .parquet file, or a folder of photos."
 
 
 @dataclass(frozen=True)
 class CatalogPhoto:
-    """A photo of a product. uri: absolute path or s3:// URI. info: what the listing said of it, where there was one.
+    """A photo of a product.
 
-    variables: the table's further columns, for templates; only those that have a value.
+    Attributes:
+        sku: The product.
+        uri: Absolute path or s3:// URI.
+        variables: The table's further columns, for templates; only those that have a value.
+        info: What a listing knows of the photo; None where the catalog is a table.
     """
 
     sku: str
@@ -44,8 +48,14 @@ class CatalogPhoto:
 
 @dataclass(frozen=True)
 class Catalog:
-    """What was found. photos: all photos of each SKU; more than one means that the SKU alone does not say which is
-    meant."""
+    """A catalog that was read.
+
+    Attributes:
+        uri: Its address.
+        folder: The folder of the table, or the folder of photos.
+        photos: All photos of each SKU; where there are several, the sheet has to name one.
+        warnings: What is probably not meant.
+    """
 
     uri: str
     folder: str
@@ -54,10 +64,14 @@ class Catalog:
 
 
 def read_catalog(uri: str, *, access: StoreAccess = DEFAULT_ACCESS) -> Catalog:
-    """Read a catalog from a `.parquet` or `.csv` file, a folder or an S3 prefix of photos.
+    """Read a catalog.
+
+    Args:
+        uri: A `.parquet` or `.csv` file, a folder, or an S3 prefix of photos.
+        access: For S3.
 
     Raises:
-        SheetError: it is missing, cannot be read, lacks a column, or holds no product.
+        SheetError: It is missing, cannot be read, lacks a column, or has no product.
     """
     uri = absolute(str(uri))
     problems = Problems(uri)
@@ -97,7 +111,7 @@ def _from_parquet(data: bytes, folder: str, problems: Problems) -> list[CatalogP
     for name in table.column_names:
         if name.casefold() == "sku" and pa.types.is_integer(table.schema.field(name).type):
             problems.warn(
-                "the SKUs are numbers, so that leading zeros are lost", column=name, hint="Write the column as text."
+                "the SKUs are numbers, so leading zeros are lost", column=name, hint="Write the column as text."
             )
     rows = (
         (
@@ -105,7 +119,7 @@ def _from_parquet(data: bytes, folder: str, problems: Problems) -> list[CatalogP
             {
                 name.casefold(): text
                 for name, value in row.items()
-                # a float that is not itself is NaN: what pandas writes for an empty cell
+                # NaN, which pandas writes for an empty cell, is not equal to itself
                 if isinstance(value, str | int | float) and value == value and (text := str(value).strip())
             },
         )

@@ -1,7 +1,7 @@
-"""The source index: what every photo hashes to, so that planning reads each photo once in its life.
+"""The source index: the hash of every photo, so that planning reads a photo only once.
 
 Entries are keyed by (address, ETag or modification time, size) and kept in the store. The index is a cache: losing it
-costs time and nothing else, and a snapshot that cannot be read is as good as none.
+costs only time, and a snapshot that cannot be read is ignored.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from tenacity import retry, retry_if_result, stop_after_attempt, wait_random_exponential
 
 from pinco.catalog.ids.job import Size
 from pinco.catalog.store.access import DEFAULT_ACCESS, StoreAccess
@@ -23,7 +24,6 @@ from preprocessing.errors import PhotoError
 
 SOURCES = "_sources/"
 _READERS = 8
-_TRIES = 50
 
 _SCHEMA = pa.schema(
     [
@@ -39,9 +39,15 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Source:
-    """A photo as it is now. sha256: of the file's bytes, whatever they are; a broken or empty file has one too.
+    """A photo as it is now.
 
-    width, height: upright, from the header; None where there is no header that can be read.
+    Attributes:
+        uri: Its address.
+        etag: Its version; see `ObjectInfo`.
+        size: In bytes.
+        sha256: Of the file's bytes; a damaged or empty file has one too.
+        width: In pixels, upright, from the header; None where the header cannot be read.
+        height: Like `width`.
     """
 
     uri: str
@@ -53,12 +59,16 @@ class Source:
 
     @property
     def pixels(self) -> Size | None:
-        """(width, height), None when the photo cannot be read."""
+        """(width, height); None where the photo cannot be read."""
         return None if self.width is None or self.height is None else (self.width, self.height)
 
 
 class SourceIndex:
-    """What is known of photos, from the store and from this process."""
+    """The known photos, from the store and from this process.
+
+    Args:
+        store: Where snapshots of the index are kept.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -70,9 +80,15 @@ class SourceIndex:
     def resolve(
         self, photos: Mapping[str, ObjectInfo], access: StoreAccess = DEFAULT_ACCESS
     ) -> tuple[dict[str, Source], dict[str, str]]:
-        """Hash the photos, by address; those seen before in the same version are not read.
+        """Hash photos; those known in the same version are not read.
 
-        Returns the sources, and for photos that are there but cannot be read (access denied, say) why not.
+        Args:
+            photos: What the store knows of each photo, by address.
+            access: For S3.
+
+        Returns:
+            The sources by address, and for photos that exist but cannot be read (access denied, for example) the
+            reason.
         """
         unseen = [uri for uri, info in photos.items() if not self._has(uri, info)]
         unreadable: dict[str, str] = {}
@@ -86,25 +102,34 @@ class SourceIndex:
         return {uri: self._known[uri] for uri in photos if uri not in unreadable}, unreadable
 
     def save(self) -> None:
-        """Keep what was learnt. Two at once are merged; older snapshots are removed."""
-        for _ in range(_TRIES):
-            if not self._new:
-                return
-            if self._store.put_if_absent(_key(self._seq + 1), _to_bytes(self._known.values())):
-                self._new = 0
-                for info in list(self._store.list(SOURCES)):
-                    if info.key < _key(self._seq):  # the one before stays for who is reading it
-                        self._store.delete(info.key)
-                self._seq += 1
-                return
+        """Write a snapshot if there are new entries. Two processes at once are merged; older snapshots are removed."""
+        if self._new:
+            self._save_snapshot()
+
+    @retry(
+        retry=retry_if_result(lambda written: not written),
+        stop=stop_after_attempt(50),
+        wait=wait_random_exponential(multiplier=0.01, max=1),
+        retry_error_callback=lambda _: False,  # nothing but time is lost
+    )
+    def _save_snapshot(self) -> bool:
+        """Write the next snapshot; where another process has just written that one, take its entries over."""
+        if not self._store.put_if_absent(_key(self._seq + 1), _to_bytes(self._known.values())):
             self._load()
+            return False
+        self._new = 0
+        for info in list(self._store.list(SOURCES)):
+            if info.key < _key(self._seq):  # the one before stays: another process may be reading it
+                self._store.delete(info.key)
+        self._seq += 1
+        return True
 
     def _has(self, uri: str, info: ObjectInfo) -> bool:
         known = self._known.get(uri)
         return known is not None and (known.etag, known.size) == (info.etag, info.size)
 
     def _load(self) -> None:
-        """Take up the latest snapshot; what this process found out itself is newer and stays."""
+        """Read the latest snapshot; entries of this process are newer and are kept."""
         keys = [info.key for info in self._store.list(SOURCES)]
         if not keys:
             return
@@ -120,7 +145,7 @@ def _look(uri: str, info: ObjectInfo, access: StoreAccess) -> Source | str:
     try:
         data = access.read(uri)
     except ObjectNotFoundError:
-        return "the photo was there a moment ago and is gone"
+        return "the photo was deleted while the sheet was being planned"
     except StoreError as error:
         return str(error)
     try:

@@ -1,6 +1,6 @@
-"""The contact sheet: one page that shows a run, every product's photo beside what was made of it.
+"""The contact sheet: one page that shows a run, every product's photo beside its generated images.
 
-The page is one HTML file that needs nothing else: pictures are embedded small, styles are inside, there is no script.
+The page is one HTML file without other files: pictures are embedded small, styles are inside, there is no script.
 """
 
 from __future__ import annotations
@@ -23,24 +23,29 @@ from pinco.catalog.store.address import local_path, uri_scheme
 from pinco.catalog.store.base import Store, StoreError
 
 MAX_CARDS = 600
-"""Images shown at most, so that the page opens on any machine (about 20 kB each). The manifest has them all."""
+"""How many images are shown at most, so that the page opens on any machine (about 20 kB each)."""
 
 SOURCE_SIDE, IMAGE_SIDE = 360, 440
 _READERS = 8
 
 _MEANING = {
     "ok": "ready to use",
-    "review": "made, and worth a look",
-    "rejected": "made, and not good enough",
+    "review": "made, to be reviewed",
+    "rejected": "made, below the quality limits",
     "failed": "could not be made",
-    "quarantined": "set aside after crashes",
+    "quarantined": "not tried again after crashes",
 }
 
 
 @dataclass(frozen=True)
 class Card:
-    """One image on the page. thumbnail: data URI, None where there is no picture. link: the full file, where it can be
-    opened."""
+    """One image on the page.
+
+    Attributes:
+        row: Its manifest row.
+        thumbnail: Data URI; None where there is no picture.
+        link: Address of the file, where a browser can open it.
+    """
 
     row: Row
     thumbnail: str | None
@@ -53,7 +58,7 @@ class Card:
 
     @property
     def facts(self) -> list[str]:
-        """What a marketer may want to know, in a few words each."""
+        """Channel, size, placement, seed and what was measured, in a few words each."""
         row = self.row
         size = f"{row.width} x {row.height}" if row.width and row.height else None
         facts = [row.channel, size, row.placement, f"seed {row.seed}"]
@@ -66,7 +71,14 @@ class Card:
 
 @dataclass(frozen=True)
 class Product:
-    """One product photo and its images. name: the photo's file name."""
+    """One product photo and its images.
+
+    Attributes:
+        sku: The product.
+        name: The photo's file name.
+        thumbnail: The photo as a data URI; None where it cannot be shown.
+        cards: The images.
+    """
 
     sku: str
     name: str
@@ -82,9 +94,17 @@ def contact_sheet(
     title: str = "Contact sheet",
     access: StoreAccess = DEFAULT_ACCESS,
 ) -> Path:
-    """Write the page for these rows, in their order, to `out`, and return its path.
+    """Write the page of a run. A picture that cannot be read is shown as missing.
 
-    store: where the images are. access: for photos on S3. A picture that cannot be read is shown as missing.
+    Args:
+        rows: Manifest rows, in the order in which they are shown.
+        out: Path of the HTML file.
+        store: Where the images are.
+        title: Of the page.
+        access: For photos on S3.
+
+    Returns:
+        The path of the HTML file.
     """
     shown = rows[:MAX_CARDS]
     environment = Environment(

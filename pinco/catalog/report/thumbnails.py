@@ -1,4 +1,4 @@
-"""Small pictures to show: upright, in sRGB, on white, as data URIs."""
+"""Thumbnails: upright, in sRGB, on white, as data URIs."""
 
 from __future__ import annotations
 
@@ -8,15 +8,21 @@ import warnings
 
 from PIL import Image, ImageCms, ImageOps
 
-_SRGB = ImageCms.createProfile("sRGB")
+from preprocessing.colour import to_srgb
+
 _MAX_PIXELS = 100_000_000
-"""A contact sheet does not open what would fill the memory."""
+"""Larger pictures are not opened: they could fill the memory."""
 
 
 def thumbnail_uri(data: bytes, side: int) -> str | None:
-    """A JPEG of the picture, its longer side at most `side` pixels, as `data:image/jpeg;base64,...`.
+    """A small JPEG of a picture.
 
-    None where the bytes are no picture that can be opened: what is wrong with them is said elsewhere.
+    Args:
+        data: The picture's file.
+        side: Longer side of the thumbnail in pixels, at most.
+
+    Returns:
+        `data:image/jpeg;base64,...`; None where the bytes are not a picture that can be opened.
     """
     try:
         with warnings.catch_warnings():
@@ -26,7 +32,7 @@ def thumbnail_uri(data: bytes, side: int) -> str | None:
                     return None
                 opened.draft("RGB", (2 * side, 2 * side))  # a JPEG is decoded no larger than needed
                 small = _small(opened, side)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # Pillow's answers to broken files
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # what Pillow raises for damaged files
         return None
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=82)
@@ -41,21 +47,18 @@ def _small(picture: Image.Image, side: int) -> Image.Image:
         upright = upright.convert("RGBA" if has_alpha else "RGB")
     upright.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=3.0)
     alpha = upright.convert("RGBA").getchannel("A") if has_alpha else None
-    colours = _to_srgb(upright.convert("RGB") if upright.mode == "RGBA" else upright, profile)
+    colours = _in_srgb(upright.convert("RGB") if upright.mode == "RGBA" else upright, profile)
     if alpha is None:
         return colours
-    ground = Image.new("RGB", colours.size, "white")
-    ground.paste(colours, mask=alpha)
-    return ground
+    background = Image.new("RGB", colours.size, "white")
+    background.paste(colours, mask=alpha)
+    return background
 
 
-def _to_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
+def _in_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
     if profile:
         try:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            converted = ImageCms.profileToProfile(picture, source, _SRGB, outputMode="RGB")
-            if converted is not None:
-                return converted
+            return to_srgb(picture, profile)
         except (ImageCms.PyCMSError, OSError):  # a profile that does not fit its picture: shown as it is
             pass
     return picture.convert("RGB")

@@ -1,1 +1,1 @@
-"""The prompt sheet: its file, its rows, and the image requests that they stand for."""
+"""The prompt sheet: its file, its rows, and the image requests made from them."""

@@ -1,4 +1,4 @@
-"""What the cells of a sheet mean: one function per kind of cell, text in, value out."""
+"""Parsing of the sheet's cells: one function per kind of cell, text to value. All raise `CellError`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,11 @@ _EXPANDS: dict[str, Expand] = {"cross": "cross", "zip": "zip"}
 
 
 class CellError(PincoError, ValueError):
-    """A cell does not mean anything; `hint` is the way out."""
+    """A cell that cannot be understood.
+
+    Attributes:
+        hint: The way out, "" where none is known.
+    """
 
     code = "invalid_cell"
 
@@ -55,11 +59,12 @@ def parse_variants(text: str) -> int:
 
 
 def parse_seed(text: str) -> int:
-    """A 32 bit seed."""
+    """A seed of 32 bits."""
     number = _whole_number(text)
     if not 0 <= number <= MAX_SEED:
         raise CellError(
-            f"a seed must be between 0 and {MAX_SEED}", "Leave the cell empty to get one that never changes."
+            f"a seed must be between 0 and {MAX_SEED}",
+            "Leave the cell empty for a seed that is derived from the rest of the row.",
         )
     return number
 
@@ -80,7 +85,7 @@ def parse_size(text: str) -> Size | Literal["source"]:
 
 
 def parse_scale(text: str) -> float:
-    """The product's share of the canvas, above 0 and at most 1: `0.6`, `0,6` or `60%`."""
+    """The product's share of the canvas, above 0 and at most 1, from `0.6`, `0,6` or `60%`."""
     match = re.fullmatch(r"(\d*[.,]?\d+)\s*(%?)", text)
     if not match:
         raise CellError("this is not a number", "Write the product's share of the canvas, as in 0.6 or 60%.")

@@ -1,5 +1,4 @@
-"""Channels: where an image will be shown, and so its size and file format. Presets of the settings, named in the
-sheet."""
+"""Channels: presets of the settings for where an image is shown (size, file format), which the sheet names."""
 
 from __future__ import annotations
 
@@ -16,14 +15,19 @@ from pinco.catalog.sheet.problems import did_you_mean
 from pinco.errors import PincoError
 
 UNREADABLE_SIZE: Size = (512, 512)
-"""The delivery size "source" of a photo whose own size cannot be read. Its row will fail; its ids still need a size."""
+"""Stands for "source" where the photo's size cannot be read. The row will fail, but its ids need a size."""
 
 
 @dataclass(frozen=True)
 class Channel:
-    """A preset. size: (width, height) in pixels, or "source" for the photo's own. quality: 1..100 (JPEG, WebP).
+    """A preset.
 
-    profile: "source" keeps the photo's colour profile, "srgb" converts the picture to sRGB.
+    Attributes:
+        name: As the sheet writes it.
+        size: (width, height) in pixels, or "source" for the photo's own size.
+        format: Of the image file.
+        quality: 1..100, for JPEG and WebP.
+        profile: "source" keeps the photo's colour profile, "srgb" converts the picture to sRGB.
     """
 
     name: str
@@ -33,7 +37,7 @@ class Channel:
     profile: Literal["source", "srgb"] = "source"
 
     def delivery_size(self, photo: Size | None) -> Size:
-        """The size to deliver for a photo of this size (None = it cannot be read)."""
+        """The size to deliver for a photo of this size; None = the photo's size cannot be read."""
         return (photo or UNREADABLE_SIZE) if self.size == "source" else self.size
 
 
@@ -44,7 +48,7 @@ BUILT_IN: dict[str, Channel] = {
 
 
 class ChannelError(PincoError, ValueError):
-    """A channel in the settings is not one."""
+    """A channel of the settings is not valid."""
 
     code = "invalid_channel"
 
@@ -59,10 +63,13 @@ class _Preset(BaseModel):
 
 
 def read_channels(presets: Mapping[str, Mapping[str, Any]]) -> dict[str, Channel]:
-    """The built-in channels and those of the settings, `{name: {size, format, quality, profile}}`; these go first.
+    """The built-in channels and those of the settings, which replace built-in ones of the same name.
+
+    Args:
+        presets: `{name: {size, format, quality, profile}}`.
 
     Raises:
-        ChannelError: names every preset that is wrong, and how.
+        ChannelError: With every mistake in every preset.
     """
     channels = dict(BUILT_IN)
     wrong: list[str] = []

@@ -1,5 +1,5 @@
-"""A CSV file as spreadsheets really write it, read into cells of text. Nothing is taken for a number: SKUs keep their
-zeros."""
+"""CSV files as spreadsheets write them, read into cells of text. Nothing is converted to a number, so that SKUs keep
+their zeros."""
 
 from __future__ import annotations
 
@@ -19,7 +19,12 @@ _EXCEL_TEXT = re.compile(r'="((?:[^"]|"")*)"')
 
 @dataclass(frozen=True)
 class TableRow:
-    """One row: its number as a spreadsheet shows it, and its filled cells by column (trimmed, never empty)."""
+    """One row.
+
+    Attributes:
+        number: As a spreadsheet shows it; the header is row 1.
+        cells: The filled cells by column, trimmed and never empty.
+    """
 
     number: int
     cells: dict[str, str]
@@ -37,17 +42,25 @@ def read_csv(data: bytes, problems: Problems, known: Iterable[str]) -> Table:
     """Read CSV with a header row.
 
     Text is UTF-8 with or without a byte order mark, UTF-16 with one, or else Windows-1252 (with a warning). The
-    delimiter is the one of comma, semicolon and tab under which the header has most `known` columns; a first line
-    `sep=;` decides it. What is wrong goes to `problems`; an unreadable file gives an empty table.
+    delimiter is the one of comma, semicolon and tab with which the header has most known columns, or the one that a
+    first line `sep=;` names.
+
+    Args:
+        data: The file.
+        problems: Where errors and warnings are added.
+        known: Names of columns, to find the delimiter by.
+
+    Returns:
+        The table, empty where the file cannot be read.
     """
     text = _decode(data, problems)
     if text is None:
         return Table((), ())
     first, _, rest = text.partition("\n")
-    said = re.fullmatch(r"sep=(.)", first.strip("\r "), re.IGNORECASE)
-    delimiter = said.group(1) if said else _delimiter(text, {name.casefold() for name in known})
-    # The line `sep=;` is no row to a spreadsheet: it hides it.
-    records = _records(rest if said else text, delimiter, problems)
+    named = re.fullmatch(r"sep=(.)", first.strip("\r "), re.IGNORECASE)
+    delimiter = named.group(1) if named else _delimiter(text, {name.casefold() for name in known})
+    # A spreadsheet does not show the line `sep=;` and does not count it.
+    records = _records(rest if named else text, delimiter, problems)
     if not records:
         problems.error("the file has no header row", hint="Put the column names into the first row.")
         return Table((), ())
@@ -56,7 +69,7 @@ def read_csv(data: bytes, problems: Problems, known: Iterable[str]) -> Table:
     while columns and not columns[-1]:
         columns.pop()
     for name in sorted({name for name in columns if name and columns.count(name) > 1}):
-        problems.error("this column is there twice", row=header_row, column=name, hint="Keep one of the two.")
+        problems.error("this column occurs twice", row=header_row, column=name, hint="Keep one of the two.")
     rows = []
     for number, record in body:
         cells = [_clean(cell) for cell in record]
@@ -65,7 +78,7 @@ def read_csv(data: bytes, problems: Problems, known: Iterable[str]) -> Table:
                 f"there are {len(cells)} cells under {len(columns)} columns",
                 row=number,
                 value=next(cell for cell in cells[len(columns) :] if cell),
-                hint=f"Put a text that contains {_spoken(delimiter)} between double quotes.",
+                hint=f"Put a text that contains {_name_of(delimiter)} between double quotes.",
             )
         filled = {name: cell for name, cell in zip(columns, cells, strict=False) if name and cell}
         if filled:
@@ -94,7 +107,7 @@ def _decode(data: bytes, problems: Problems) -> str | None:
             return None
         problems.warn(
             "the file is not UTF-8 and was read as Windows-1252 (cp1252)",
-            hint="Look at accents and quotes in the prompts, or save the sheet as 'CSV UTF-8'.",
+            hint="Check accents and quotes in the prompts, or save the sheet as 'CSV UTF-8'.",
         )
     if "\0" in text:
         problems.error("this is not a text file", hint="Save the sheet as 'CSV UTF-8'.")
@@ -115,7 +128,7 @@ def _delimiter(text: str, known: set[str]) -> str:
 
 
 def _records(text: str, delimiter: str, problems: Problems) -> list[tuple[int, list[str]]]:
-    """The records with their numbers, blank ones left out but counted."""
+    """The records with their numbers; blank ones are left out but counted."""
     records: list[tuple[int, list[str]]] = []
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     number = 0
@@ -125,7 +138,7 @@ def _records(text: str, delimiter: str, problems: Problems) -> list[tuple[int, l
                 records.append((number, record))
     except csv.Error as error:
         problems.error(
-            f"from this row on the file cannot be read as CSV ({error})",
+            f"the file cannot be read as CSV from this row on ({error})",
             row=number + 1,
             hint='Look for a double quote that is not closed; a quote inside a quoted text is written "".',
         )
@@ -138,5 +151,5 @@ def _clean(cell: str) -> str:
     return text.replace("\u00a0", " ").replace("\ufeff", "").strip()
 
 
-def _spoken(delimiter: str) -> str:
+def _name_of(delimiter: str) -> str:
     return {",": "a comma", ";": "a semicolon", "\t": "a tab"}.get(delimiter, repr(delimiter))

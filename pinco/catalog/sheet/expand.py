@@ -10,7 +10,7 @@ from pinco.catalog.sheet.cells import Expand
 from pinco.errors import PincoError
 
 MAX_PROMPTS = 10_000
-"""Per row. More is a slip of the pen, not a wish."""
+"""Per row; more is a mistake."""
 
 
 class ExpandError(PincoError, ValueError):
@@ -20,19 +20,24 @@ class ExpandError(PincoError, ValueError):
 
 
 def expand(variables: Mapping[str, tuple[str, ...]], how: Expand) -> list[dict[str, str]]:
-    """All combinations of values, as one mapping each.
+    """All combinations of values.
 
-    cross: every value with every other; the first variable changes slowest.
-    zip: the k-th values of all lists together; lists of one value go with all.
+    Args:
+        variables: Lists of values by name.
+        how: "cross": every value with every other; the first variable changes slowest. "zip": the k-th values of all
+            lists together; lists of one value are used with all.
+
+    Returns:
+        One mapping of names to values per prompt.
 
     Raises:
-        ExpandError: zipped lists differ in length, or there would be more than `MAX_PROMPTS` prompts.
+        ExpandError: Zipped lists differ in length, or there would be more than `MAX_PROMPTS` prompts.
     """
     if how == "zip":
         lengths = {name: len(values) for name, values in variables.items() if len(values) > 1}
         if len(set(lengths.values())) > 1:
-            told = ", ".join(f"{name} has {length}" for name, length in lengths.items())
-            raise ExpandError(f"lists that are zipped must have the same length, and {told} values")
+            counts = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+            raise ExpandError(f"lists that are zipped must have the same length, but {counts} values")
         count = max(lengths.values(), default=1)
         return [{name: values[k if len(values) > 1 else 0] for name, values in variables.items()} for k in range(count)]
     total = math.prod(len(values) for values in variables.values())

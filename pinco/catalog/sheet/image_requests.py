@@ -1,6 +1,6 @@
-"""A row of the sheet, brought together with catalog, channels and templates, becomes image requests.
+"""Rows of the sheet, combined with catalog, channels and templates, become image requests.
 
-Everything that can be said about a sheet without reading a photo is found out here, and all of it at once.
+Everything that can be checked without reading a photo is checked here, and all errors are reported together.
 """
 
 from __future__ import annotations
@@ -23,10 +23,16 @@ from preprocessing.canvas import Placement
 
 @dataclass(frozen=True)
 class SheetSettings:
-    """What holds where a sheet says nothing, and what its names mean.
+    """Defaults for what a sheet leaves out, and the channels and templates that it names.
 
-    channel: name of the default channel. placement: default kind and padding (and scale, where a row names none).
-    working_pixels: about how many pixels the backbone works on; multiple: what both sides of its canvas divide by.
+    Attributes:
+        channels: By name.
+        templates: Sources by name.
+        channel: Name of the default channel.
+        placement: Default kind, scale and padding.
+        negative: Default negative prompt.
+        working_pixels: About how many pixels the backbone works on.
+        multiple: What both sides of its canvas are multiples of, in pixels.
     """
 
     channels: Mapping[str, Channel] = field(default_factory=lambda: dict(BUILT_IN))
@@ -40,8 +46,20 @@ class SheetSettings:
 
 @dataclass(frozen=True)
 class ImageRequest:
-    """One image as the sheet asks for it, before its photo has been read. `channel.size` has the row's own size in
-    it."""
+    """One image as the sheet asks for it, before its photo is read.
+
+    Attributes:
+        row: Number of the sheet's row.
+        sku: The product.
+        photo_uri: Address of its photo.
+        photo: What the store knows of the photo.
+        prompt: Filled in.
+        negative: Negative prompt.
+        channel: With the row's own size, where it has one.
+        placement: How the product is placed.
+        variant: 0 for the first image of a prompt.
+        seed: None = derived from the rest.
+    """
 
     row: int
     sku: str
@@ -58,7 +76,15 @@ class ImageRequest:
 def resolve_rows(
     sheet: Sheet, catalog: Catalog, settings: SheetSettings, problems: Problems, access: StoreAccess = DEFAULT_ACCESS
 ) -> list[ImageRequest]:
-    """The requests of all rows that are right; what is wrong with the others goes to `problems`."""
+    """The requests of all valid rows.
+
+    Args:
+        sheet: The rows.
+        catalog: The photos and variables of the products.
+        settings: Defaults, channels and templates.
+        problems: Where errors and warnings are added.
+        access: For S3.
+    """
     finder = PhotoFinder(sheet.path, catalog, access)
     finder.look_up(sheet.rows)
     requests: list[ImageRequest] = []
@@ -99,7 +125,7 @@ def _channel(row: SheetRow, settings: SheetSettings, problems: Problems) -> Chan
     channel = settings.channels.get(name)
     if channel is None:
         hint = did_you_mean(name, settings.channels) or one_of(settings.channels)
-        problems.error("this channel is not known", row=row.row, column="channel", value=name, hint=hint)
+        problems.error("this channel is unknown", row=row.row, column="channel", value=name, hint=hint)
         return None
     if row.size is None:
         return channel
@@ -116,15 +142,15 @@ def _prompts(row: SheetRow, photo: CatalogPhoto | None, settings: SheetSettings,
                 row=row.row,
                 column="prompt",
                 value=row.prompt,
-                hint="Put the text into the column template if it has something to fill in.",
+                hint="Move the text to the column template if it has variables to fill in.",
             )
         elif is_template(row.prompt):
             problems.warn(
-                "this prompt has braces in it and is used word for word",
+                "this prompt has braces in it, but is used word for word",
                 row=row.row,
                 column="prompt",
                 value=row.prompt,
-                hint="Put it into the column template to have them filled in.",
+                hint="Move it to the column template to have them filled in.",
             )
         try:
             return [one_line(row.prompt)]
@@ -142,7 +168,7 @@ def _prompts(row: SheetRow, photo: CatalogPhoto | None, settings: SheetSettings,
             row=row.row,
             column="template",
             value=text,
-            hint=f"{hint} A text without {{{{ ... }}}} belongs into the column prompt.".strip(),
+            hint=f"{hint} A text without {{{{ ... }}}} belongs in the column prompt.".strip(),
         )
         return []
     return _filled(row, source, photo, problems)
@@ -169,7 +195,7 @@ def _filled(row: SheetRow, source: str, photo: CatalogPhoto | None, problems: Pr
             hint=did_you_mean(name, used) or one_of(used),
         )
     missing = sorted(template.required - names)
-    # Without the photo the catalog's columns are not known: what is missing is then the sku's fault, and said there.
+    # Without the photo the catalog's columns are unknown: then the error of the sku is enough.
     for name in missing if photo else ():
         problems.error(
             f"{{{{ {name} }}}} has no value",

@@ -1,4 +1,4 @@
-"""What is wrong with a sheet or a catalog, said so that its author can mend all of it in one go."""
+"""Errors and warnings of a sheet or a catalog, collected so that its author can fix all of them at once."""
 
 from __future__ import annotations
 
@@ -6,17 +6,22 @@ import difflib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import TypedDict, Unpack
 
 from pinco.errors import PincoError
 
 
 @dataclass(frozen=True)
 class SheetProblem:
-    """One problem, or one warning.
+    """One error or warning.
 
-    row: 1-based as a spreadsheet shows it (the header is row 1); None where it is about the whole file.
-    column: the column's name as the file spells it. value: the cell's text. suggestion: the way out, where one is
-    known.
+    Attributes:
+        row: Number as a spreadsheet shows it (the header is row 1); None = the whole file.
+        column: The column's name as the file spells it; None = the whole row.
+        value: The cell's text.
+        message: What is wrong.
+        suggestion: The way out, where one is known.
+        file: Address of the sheet or catalog.
     """
 
     row: int | None
@@ -35,7 +40,12 @@ class SheetProblem:
 
 
 class SheetError(PincoError):
-    """The sheet cannot be run. `errors` and `warnings` hold everything that was found, in the order of rows."""
+    """The sheet cannot be run.
+
+    Attributes:
+        errors: All errors, in the order of rows.
+        warnings: All warnings, in the order of rows.
+    """
 
     code = "invalid_sheet"
 
@@ -45,26 +55,38 @@ class SheetError(PincoError):
         super().__init__("\n".join(str(error) for error in self.errors))
 
 
+class Place(TypedDict, total=False):
+    """Where in a file a problem is, and the way out; see `SheetProblem`."""
+
+    row: int | None
+    column: str | None
+    value: str | None
+    hint: str
+
+
 @dataclass
 class Problems:
-    """Collects what is found in one file while it is read on."""
+    """Collects the problems of one file while it is read.
+
+    Attributes:
+        file: Its address, for messages.
+        errors: What makes the file unusable.
+        warnings: What is probably not meant, but can be run.
+    """
 
     file: str
     errors: list[SheetProblem] = field(default_factory=list)
     warnings: list[SheetProblem] = field(default_factory=list)
 
-    def error(
-        self,
-        message: str,
-        *,
-        row: int | None = None,
-        column: str | None = None,
-        value: str | None = None,
-        hint: str = "",
-    ) -> None:
-        self.errors.append(SheetProblem(row, column, value, message, hint or None, self.file))
+    def error(self, message: str, **place: Unpack[Place]) -> None:
+        """Add an error."""
+        self.errors.append(self._problem(message, **place))
 
-    def warn(
+    def warn(self, message: str, **place: Unpack[Place]) -> None:
+        """Add a warning."""
+        self.warnings.append(self._problem(message, **place))
+
+    def _problem(
         self,
         message: str,
         *,
@@ -72,17 +94,17 @@ class Problems:
         column: str | None = None,
         value: str | None = None,
         hint: str = "",
-    ) -> None:
-        self.warnings.append(SheetProblem(row, column, value, message, hint or None, self.file))
+    ) -> SheetProblem:
+        return SheetProblem(row, column, value, message, hint or None, self.file)
 
 
 def in_order(problems: Iterable[SheetProblem]) -> list[SheetProblem]:
-    """By row, those about the whole file first; each said once."""
+    """Without repeats and by row, those of the whole file first."""
     return sorted(dict.fromkeys(problems), key=lambda problem: problem.row or 0)
 
 
 def problems_json(errors: Sequence[SheetProblem], warnings: Sequence[SheetProblem] = ()) -> str:
-    """The machine's form: `{"valid": bool, "errors": [...], "warnings": [...]}`, each as its fields."""
+    """JSON for programs: `{"valid": bool, "errors": [...], "warnings": [...]}`, each problem with its fields."""
     report = {
         "valid": not errors,
         "errors": [asdict(problem) for problem in errors],

@@ -1,20 +1,21 @@
-r"""The prompt sheet: what a marketer writes, read row by row.
+"""The prompt sheet: what a marketer writes, read row by row.
 
-| column | meaning |
-|---|---|
-| `sku` | the product; required |
-| `image` | its photo, where it is not the catalog's: a path (beside the sheet, else in the catalog's folder) or s3://
-address | | `prompt` | the text, used word for word |
-| `template` | instead of `prompt`: the name of a template of the settings, or a template itself (a text with `{{ ...
-}}`) | | `var:NAME` | a value for `{{ NAME }}`; `a \| b \| c` is a list of values; it goes before the catalog's column
-of that name | | `expand` | how several lists combine: `cross` (every value with every other; the default) or `zip`
-(first with first) | | `negative` | what the picture must not show |
-| `channel` | a preset of the settings: size and file format |
-| `size` | instead of the channel's size: `800x600`, `512`, `source` |
-| `n` | images per prompt; the default is 1 |
-| `seed` | a number; variant k gets seed + k. Empty: derived from everything else, the same every night |
-| `placement` | `original`, `centre`, `bottom` |
-| `scale` | the product's share of the canvas: `0.6`, `60%` |
+The columns, of which a row needs `sku` and either `prompt` or `template`:
+
+- `sku`: the product.
+- `image`: its photo, where it is not the catalog's: a path (relative to the sheet, else to the catalog's folder) or an
+  s3:// address.
+- `prompt`: the text, used word for word.
+- `template`: the name of a template of the settings, or a template itself (a text with `{{ ... }}`).
+- `var:NAME`: a value for `{{ NAME }}`; `a | b | c` is a list of values. It replaces the catalog's column of that name.
+- `expand`: how several lists combine: `cross` (every value with every other; the default) or `zip` (first with first).
+- `negative`: what the picture must not show.
+- `channel`: a preset of the settings: size and file format.
+- `size`: instead of the channel's size: `800x600`, `512`, `source`.
+- `n`: images per prompt; the default is 1.
+- `seed`: a number; variant k gets seed + k. Empty: derived from everything else, and so the same every night.
+- `placement`: `original`, `centre`, `bottom`.
+- `scale`: the product's share of the canvas: `0.6`, `60%`.
 """
 
 from __future__ import annotations
@@ -51,10 +52,11 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
 
 @dataclass(frozen=True)
 class SheetRow:
-    """One row, every cell understood by itself; None = the cell is empty and a default holds.
+    """One row, parsed cell by cell; None = the cell is empty and the default is used.
 
-    A cell that is wrong counts as empty here (it is among the sheet's errors, so that nothing is run), and the rest of
-    its row is checked on. size: "source" is the photo's own.
+    A cell with an error counts as empty here, and the rest of its row is still checked. The error is among the sheet's
+    errors, so that nothing is run. The attributes are the columns; `row` is the number as a spreadsheet shows it, and
+    the size "source" is the photo's own.
     """
 
     row: int
@@ -75,9 +77,14 @@ class SheetRow:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A sheet that could be read. `errors` are about single columns and cells.
+    """A sheet that could be read.
 
-    They are kept instead of raised so that a check or a plan can say what else is wrong in the same breath; both raise.
+    Attributes:
+        path: Its address.
+        rows: Without blank ones.
+        errors: Of single columns and cells. They are kept, not raised, so that `validate` and `plan` can report them
+            together with the errors that they find themselves.
+        warnings: What is probably not meant.
     """
 
     path: str
@@ -87,10 +94,14 @@ class Sheet:
 
 
 def read_sheet(path: str | Path, *, access: StoreAccess = DEFAULT_ACCESS) -> Sheet:
-    """Read a CSV sheet from a path or an s3:// address.
+    """Read a CSV sheet.
+
+    Args:
+        path: A path or an s3:// address.
+        access: For S3.
 
     Raises:
-        SheetError: the file is missing, is no CSV, or lacks columns that every row needs.
+        SheetError: The file is missing, is not CSV, or lacks columns that every row needs.
     """
     try:
         data = access.read(str(path))
@@ -102,7 +113,15 @@ def read_sheet(path: str | Path, *, access: StoreAccess = DEFAULT_ACCESS) -> She
 
 
 def parse_sheet(data: bytes, path: str) -> Sheet:
-    """`read_sheet` for bytes that are at hand; `path` is for messages, and where relative photos are looked for."""
+    """`read_sheet` for bytes in memory.
+
+    Args:
+        data: The file.
+        path: Its address, for messages and relative paths of photos.
+
+    Raises:
+        SheetError: As by `read_sheet`.
+    """
     problems = Problems(path)
     raw = read_csv(data, problems, [*COLUMNS, "var"])
     table = _named(raw, problems)
@@ -120,7 +139,7 @@ def parse_sheet(data: bytes, path: str) -> Sheet:
 
 
 def _named(table: Table, problems: Problems) -> Table:
-    """The table with its columns' names as we spell them."""
+    """The table with its columns' names in their standard spelling."""
     renamed: dict[str, str] = {}
     for column in table.columns:
         folded = column.casefold().strip("“”\"' ")
@@ -145,7 +164,7 @@ def _named(table: Table, problems: Problems) -> Table:
                 did_you_mean(folded, COLUMNS)
                 or f"A variable for templates is called var:{column}. {one_of(COLUMNS, 12)}"
             )
-            problems.error("this column is not known", row=1, column=column, value=column, hint=hint)
+            problems.error("this column is unknown", row=1, column=column, value=column, hint=hint)
     rows = [
         TableRow(row.number, {renamed[name]: row.cells[name] for name in row.cells if name in renamed})
         for row in table.rows
@@ -154,11 +173,11 @@ def _named(table: Table, problems: Problems) -> Table:
 
 
 def _row(line: TableRow, problems: Problems) -> SheetRow:
-    # Composed and decomposed accents look alike: they must not make two prompts.
+    # Composed and decomposed accents look alike and must not give two prompts.
     texts = {column: unicodedata.normalize("NFC", text) for column, text in line.cells.items()}
     values: dict[str, Any] = {}
 
-    def understand(column: str, parse: Callable[[str], Any]) -> Any:
+    def parsed(column: str, parse: Callable[[str], Any]) -> Any:
         try:
             return parse(texts[column])
         except cells.CellError as error:
@@ -167,9 +186,9 @@ def _row(line: TableRow, problems: Problems) -> SheetRow:
 
     for column, parse in _PARSERS.items():
         if column in texts:
-            values[column] = understand(column, parse)
+            values[column] = parsed(column, parse)
     variables = {
-        column.removeprefix(VARIABLE): understand(column, cells.parse_choices) or ("",)
+        column.removeprefix(VARIABLE): parsed(column, cells.parse_choices) or ("",)
         for column in texts
         if column.startswith(VARIABLE)
     }

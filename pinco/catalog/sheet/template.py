@@ -1,8 +1,8 @@
 """Prompt templates: a small, safe part of Jinja2.
 
 A template may print variables, choose with `if`, and change letters with a few filters. It has no loops, no calls and
-no access to attributes: it always ends, soon, and cannot reach anything but its variables. (The sandbox stands behind
-that as a second wall.) Printing a variable that has no value is an error, never an empty place in the prompt.
+no access to attributes: rendering is short, and reaches nothing but the variables. (Jinja2's sandbox is a second
+protection.) Printing a variable that has no value is an error, never an empty place in the prompt.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ _SMART_QUOTES = str.maketrans("“”„‟‘’‚‛", "\"\"\"\"''''")  # noq
 class TemplateError(PincoError, ValueError):
     """A template cannot be used, or not with these variables.
 
-    missing: the name of the variable that has no value, where that is what is wrong.
+    Attributes:
+        missing: Name of the variable that has no value, if that is the error.
     """
 
     code = "invalid_template"
@@ -45,14 +46,20 @@ class TemplateError(PincoError, ValueError):
 
 
 class PromptTemplate:
-    """A template that has been checked. Render it as often as you like.
+    """A checked template, which can be rendered many times.
 
-    required: variables that must have a value; optional: variables that the template itself tests for, or has a
-    default for.
+    Args:
+        source: Its text.
+
+    Attributes:
+        required: Variables that must have a value.
+        optional: Variables that the template tests for, or has a default for.
+
+    Raises:
+        TemplateError: The text is too long, has a syntax error, or uses something that prompt templates may not.
     """
 
     def __init__(self, source: str) -> None:
-        """Raises TemplateError: syntax, length, or something that prompt templates may not do."""
         if len(source) > MAX_TEMPLATE:
             raise TemplateError(f"the template has {len(source)} characters; at most {MAX_TEMPLATE} are allowed")
         environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined)
@@ -78,10 +85,10 @@ class PromptTemplate:
         self.required = frozenset(names - guarded)
 
     def render(self, variables: Mapping[str, str]) -> str:
-        """The prompt, with every run of white space made one space.
+        """The prompt, with every run of white space replaced by one space.
 
         Raises:
-            TemplateError: a variable has no value, or the prompt is empty or too long.
+            TemplateError: A variable has no value, or the prompt is empty or too long.
         """
         for name in sorted(self.required - variables.keys()):
             raise TemplateError(f"{{{{ {name} }}}} has no value", missing=name)
@@ -107,12 +114,12 @@ _TAG = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 
 @lru_cache(maxsize=512)
 def prompt_template(source: str) -> PromptTemplate:
-    """`PromptTemplate(source)`, made once for the many rows that use it."""
+    """`PromptTemplate(source)`, made once for all rows that use it."""
     return PromptTemplate(source)
 
 
 def is_template(text: str) -> bool:
-    """Whether a text has anything to fill in."""
+    """Whether a text has variables or conditions to fill in."""
     return "{{" in text or "{%" in text
 
 
@@ -120,7 +127,7 @@ def one_line(text: str) -> str:
     """A prompt as it is used: every run of white space is one space.
 
     Raises:
-        TemplateError: nothing is left, or too much.
+        TemplateError: The prompt is empty or too long.
     """
     line = " ".join(text.split())
     if not line:
@@ -133,12 +140,12 @@ def one_line(text: str) -> str:
 def _check(tree: nodes.Template) -> None:
     for node in tree.find_all(nodes.Node):
         if not isinstance(node, _ALLOWED):
-            raise TemplateError(f"{_spoken(node)} is not possible in a prompt template")
+            raise TemplateError(f"{_name_of(node)} is not possible in a prompt template")
         if isinstance(node, nodes.Filter) and node.name not in FILTERS:
             raise TemplateError(f"there is no filter {node.name!r}; there are {', '.join(FILTERS)}")
 
 
-def _spoken(node: nodes.Node) -> str:
+def _name_of(node: nodes.Node) -> str:
     names: dict[type[nodes.Node], str] = {
         nodes.For: "a loop (write a list of values as a | b | c in a var: column instead)",
         nodes.Call: "a call",

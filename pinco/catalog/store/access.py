@@ -1,4 +1,4 @@
-"""How stores are opened: an address, and what it takes to reach it."""
+"""How stores are opened: by an address, and what is needed to reach it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class StoreAccess:
             StoreError: For a scheme that is none of these, or an S3 configuration that cannot be used.
         """
         if uri_scheme(uri) == "s3":
-            from pinco.catalog.store.s3 import S3Store  # boto3 takes a while to import, and a folder needs none of it
+            from pinco.catalog.store.s3 import S3Store  # boto3 is slow to import, and folders do not need it
 
             return S3Store(uri, endpoint=self.endpoint, region=self.region, profile=self.profile)
         return LocalStore(local_path(uri))
@@ -47,17 +47,17 @@ class StoreAccess:
         return LocalStore(path.parent), path.name
 
     def read(self, uri: str) -> bytes:
-        """The bytes behind a plain path, a file:// or an s3:// address.
+        """The bytes at a plain path, a file:// or an s3:// address.
 
         Raises:
-            ObjectNotFoundError: Nothing is there.
-            StoreError: It is there but cannot be read.
+            ObjectNotFoundError: There is no such object.
+            StoreError: It exists but cannot be read.
         """
         store, key = self.split(uri)
         return store.get(key)
 
     def head(self, uri: str) -> ObjectInfo | None:
-        """What is known of the object behind an address; None where nothing is there."""
+        """What is known of the object at an address; None where there is none."""
         store, key = self.split(uri)
         return store.head(key)
 

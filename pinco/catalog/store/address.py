@@ -1,4 +1,4 @@
-"""Addresses of folders and objects, as people and tables write them."""
+"""Addresses of folders and objects, as people and tables write them: paths, file:// and s3:// URIs."""
 
 from __future__ import annotations
 
@@ -21,17 +21,22 @@ def uri_scheme(uri: str) -> str:
 
 
 def local_path(uri: str) -> str:
-    """The path behind a plain path or a file:// URI."""
+    """The path that a plain path or a file:// URI stands for."""
     return unquote(urlsplit(uri).path) if uri_scheme(uri) == "file" else uri
 
 
 def absolute(uri: str) -> str:
-    """An address that means the same from everywhere: plain paths and file:// become absolute paths."""
+    """An address that does not depend on the working folder: plain paths and file:// URIs become absolute paths."""
     return uri if uri_scheme(uri) == "s3" else os.path.abspath(os.path.expanduser(local_path(uri)))
 
 
 def join(folder: str, name: str) -> str:
-    """The address of `name` as written by a table in `folder` (both as people write them, also on Windows)."""
+    """The address of `name`, as a table in `folder` writes it.
+
+    Args:
+        folder: Path or URI of the table's folder.
+        name: Absolute path, URI, or path relative to the folder, also with backslashes.
+    """
     if "://" in name or os.path.isabs(name):
         return absolute(name)
     name = name.replace("\\", "/").removeprefix("./")

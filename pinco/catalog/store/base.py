@@ -1,8 +1,8 @@
-"""Where things are kept: one small protocol over a local folder and over S3.
+"""Where objects are kept: one protocol over a local folder and over S3.
 
 Objects are created once and never changed. `put_if_absent` is the only way to write, and exactly one of several writers
-of one key is told True; images rest on nothing else. The manifest is a Delta table under the same address, which its
-own library writes: `object_store_options` tells it how to get there.
+of one key gets True; the images rely on this. The manifest is a Delta table in the same place, which its own library
+writes: `object_store_options` says how to reach it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pinco.errors import PincoError
 
 
 class StoreError(PincoError):
-    """The store cannot be used as it is; the text says what to do about it."""
+    """The store cannot be used as it is; the message says what to do."""
 
     code = "store_error"
 
@@ -31,8 +31,11 @@ class ObjectNotFoundError(StoreError):
 class ObjectInfo:
     """What a store knows of an object without reading it.
 
-    etag: changes whenever the content does (S3's ETag; a folder's modification time and size).
-    modified: UTC.
+    Attributes:
+        key: Relative to the store.
+        size: In bytes.
+        etag: Changes whenever the content does (S3's ETag; a file's modification time and size).
+        modified: UTC.
     """
 
     key: str
@@ -44,25 +47,41 @@ class ObjectInfo:
 class Store(Protocol):
     """Objects by key. Keys are relative, with `/` between their parts. Safe to use from several threads.
 
-    uri: the folder's absolute path, or `s3://bucket/prefix`. `uri_of(key)` is the full address of one object.
-    Every method raises StoreError where the store cannot be reached or denies access.
+    Every method raises `StoreError` where the store cannot be reached or denies access.
     """
 
     @property
-    def uri(self) -> str: ...
+    def uri(self) -> str:
+        """The folder's absolute path, or `s3://bucket/prefix`."""
+        ...
 
-    def uri_of(self, key: str) -> str: ...
+    def uri_of(self, key: str) -> str:
+        """The full address of an object."""
+        ...
 
     def get(self, key: str) -> bytes:
-        """The object's bytes. Raises ObjectNotFoundError."""
+        """The object's bytes.
+
+        Raises:
+            ObjectNotFoundError: There is no such object.
+        """
         ...
 
     def head(self, key: str) -> ObjectInfo | None:
-        """What is known of the object, None where there is none."""
+        """What is known of the object; None where there is none."""
         ...
 
     def put_if_absent(self, key: str, data: bytes, content_type: str = "application/octet-stream") -> bool:
-        """Create the object, whole or not at all. True: written and durable; False: the key was taken."""
+        """Create an object, completely or not at all.
+
+        Args:
+            key: Of the object.
+            data: Its content.
+            content_type: MIME type; a folder has no use for it.
+
+        Returns:
+            True: written and durable. False: the key existed already.
+        """
         ...
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
@@ -74,7 +93,7 @@ class Store(Protocol):
         ...
 
     def sweep(self, before: datetime) -> int:
-        """Remove what writers that died before this time left half done, and say how much that was."""
+        """Remove unfinished objects of writers that ended before this time, and return how many."""
         ...
 
     def object_store_options(self) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""A store in a folder of this machine (or of a network file system that knows hard links)."""
+"""A store in a folder of this machine, or of a network file system with hard links."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from pathlib import Path
 from pinco.catalog.store.base import ObjectInfo, ObjectNotFoundError, StoreError
 
 _STAGING = ".staging"
-"""Where objects are written before they get their name. Listed by nobody."""
+"""Folder in which objects are written before they get their name; never listed."""
 
 
 class LocalStore:
-    """Objects are files. Creating one is atomic: a hard link to a finished, synced file either appears or does not.
+    """Objects are files. Creating one is atomic: a hard link to a complete, synced file either appears or does not.
 
-    `open(..., "x")` would be exclusive too, but shows readers half an object, and leaves it behind when its
-    writer dies.
+    `open(..., "x")` would be exclusive too, but readers would see incomplete objects, and a writer that is killed would
+    leave one behind.
+
+    Args:
+        root: The folder; made on first use.
     """
 
     def __init__(self, root: str | Path) -> None:
@@ -46,7 +49,7 @@ class LocalStore:
         path = self._path(key)
         try:
             return _info(key, path.stat()) if path.is_file() else None
-        except FileNotFoundError:  # gone between the two calls
+        except FileNotFoundError:  # deleted between the two calls
             return None
         except OSError as error:
             raise StoreError(f"{path} cannot be read: {_reason(error)}") from error
@@ -66,7 +69,7 @@ class LocalStore:
                 os.link(staged, path)
             except FileExistsError:
                 return False
-            _sync_folder(path.parent)
+            sync(path.parent)
             return True
         except OSError as error:
             if error.errno in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
@@ -76,7 +79,7 @@ class LocalStore:
                 ) from error
             raise StoreError(f"{path} cannot be written: {_reason(error)}") from error
         finally:
-            with contextlib.suppress(OSError):  # what happened is said already; sweeping removes it later
+            with contextlib.suppress(OSError):  # the error was raised already; `sweep` removes the file later
                 staged.unlink(missing_ok=True)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
@@ -113,7 +116,7 @@ class LocalStore:
         return {}
 
     def presign(self, key: str, expires: int = 3600) -> str:
-        del expires  # a file's address does not run out
+        del expires  # a file's address does not expire
         return self._path(key).as_uri()
 
     def _path(self, key: str) -> Path:
@@ -128,9 +131,9 @@ def _info(key: str, stat: os.stat_result) -> ObjectInfo:
     return ObjectInfo(key, stat.st_size, f"{stat.st_mtime_ns:x}-{stat.st_size:x}", modified)
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make the new name itself survive a power cut, not only the file's content."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Make a file's content, or a folder's entries (the names of new files), survive a power failure."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -1,8 +1,7 @@
-"""A store on S3 or on anything that speaks its protocol."""
+"""A store on S3, or on any server with the S3 API."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -12,20 +11,38 @@ from typing import Any
 import boto3
 import botocore.config
 import botocore.exceptions
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from pinco.catalog.store.base import ObjectInfo, ObjectNotFoundError, StoreError
 
 MAX_CONNECTIONS = 64
-"""At least as many as there are threads on one store, or they would wait for each other's connections."""
+"""At least as many as there are threads on one store, so that none waits for a connection."""
 
-_CONFLICT_TRIES = 8
 _PAGE = 1000
 _DEFAULT_REGION = "us-east-1"
 _ABSENT = {"NoSuchKey", "404", "NotFound"}
 
 
+class _KeyTakenError(StoreError):
+    """412: the key exists."""
+
+
+class _ConflictError(StoreError):
+    """409: another conditional write of this key is still running."""
+
+
 class S3Store:
-    """Objects under `s3://bucket/prefix`, created with `If-None-Match: *`."""
+    """Objects under `s3://bucket/prefix`, created with `If-None-Match: *`.
+
+    Args:
+        uri: `s3://bucket/prefix`.
+        endpoint: URL of an S3-compatible server; None = AWS, or the server of the AWS variables.
+        region: AWS region; None = the usual AWS configuration.
+        profile: Named profile of the AWS configuration files; None = the default one.
+
+    Raises:
+        StoreError: The address is not one of S3, or the configuration cannot be used.
+    """
 
     def __init__(
         self, uri: str, *, endpoint: str | None = None, region: str | None = None, profile: str | None = None
@@ -63,27 +80,33 @@ class S3Store:
         )
 
     def put_if_absent(self, key: str, data: bytes, content_type: str = "application/octet-stream") -> bool:
-        """Create the object.
+        """Create the object; see `Store.put_if_absent`.
 
-        An answer that got lost makes boto3 ask again, and then this says False for an object that it did write: whoever
-        must know reads the object back.
+        When the server's answer is lost, boto3 repeats the request, and this returns False for an object that it has
+        written itself. A caller for whom that matters reads the object back.
         """
-        for attempt in range(_CONFLICT_TRIES):
-            try:
-                with self._errors(key):
-                    self._client.put_object(
-                        Bucket=self._bucket,
-                        Key=self._prefix + key,
-                        Body=data,
-                        ContentType=content_type,
-                        IfNoneMatch="*",
-                    )
-                return True
-            except _KeyTakenError:
-                return False
-            except _ConflictError:  # another write of this key is under way: ask again, the same key
-                time.sleep(min(2.0, 0.05 * 2**attempt))
-        raise StoreError(f"{self.uri_of(key)} cannot be written: other writers of the same object keep interfering")
+        try:
+            self._create(key, data, content_type)
+        except _KeyTakenError:
+            return False
+        except _ConflictError as error:
+            raise StoreError(
+                f"{self.uri_of(key)} cannot be written: other writers of the same object keep interfering. "
+                "Run the command again."
+            ) from error
+        return True
+
+    @retry(
+        retry=retry_if_exception_type(_ConflictError),
+        stop=stop_after_attempt(8),
+        wait=wait_random_exponential(multiplier=0.05, max=2),
+        reraise=True,
+    )
+    def _create(self, key: str, data: bytes, content_type: str) -> None:
+        with self._errors(key):
+            self._client.put_object(
+                Bucket=self._bucket, Key=self._prefix + key, Body=data, ContentType=content_type, IfNoneMatch="*"
+            )
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         pages = self._client.get_paginator("list_objects_v2").paginate(
@@ -130,7 +153,7 @@ class S3Store:
 
     @contextmanager
     def _errors(self, key: str) -> Iterator[None]:
-        """Turn what boto3 raises into what a person can act on."""
+        """Turn boto3's errors into errors that a person can act on."""
         where = self.uri_of(key)
         try:
             yield
@@ -167,14 +190,6 @@ class S3Store:
         return self._endpoint or "AWS"
 
 
-class _KeyTakenError(StoreError):
-    """412: the key exists."""
-
-
-class _ConflictError(StoreError):
-    """409: another conditional write of this key has not ended yet."""
-
-
 @cache
 def _session(region: str | None, profile: str | None) -> Any:
     """One session, and so one set of credentials that renews itself, per way of access and process."""
@@ -186,7 +201,7 @@ def _session(region: str | None, profile: str | None) -> Any:
 
 @cache
 def _client(endpoint: str | None, region: str | None, profile: str | None) -> Any:
-    """One client, and so one connection pool, per way of access and process; boto3's clients are thread-safe."""
+    """One client, and so one connection pool, per process and access; boto3's clients are thread-safe."""
     config = botocore.config.Config(
         s3={"addressing_style": "path"},
         retries={"mode": "adaptive", "max_attempts": 10},

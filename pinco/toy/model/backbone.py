@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -43,9 +44,16 @@ def position_ids(grid: tuple[int, int]) -> torch.Tensor:
 
 
 def predict(
-    transformer: FluxTransformer2DModel, noised: Noised, batch: Batch, attention: dict[str, Any] | None = None
+    transformer: FluxTransformer2DModel, noised: Noised, batch: Batch, extra: Mapping[str, Any] | None = None
 ) -> torch.Tensor:
-    """The transformer's velocity `[B, N, D]` for a noised batch, called the way `FluxPipeline` calls it."""
+    """The transformer's velocity `[B, N, D]` for a noised batch, called the way `FluxPipeline` calls it.
+
+    Args:
+        transformer: The backbone.
+        noised: What it sees.
+        batch: The texts, and the grid of the latents.
+        extra: Further arguments, as `PincoAdapter.using` yields them.
+    """
     device = noised.x_t.device
     text_ids = torch.zeros(batch.sequence.shape[1], 3, device=device)
     velocity: torch.Tensor = transformer(
@@ -55,8 +63,8 @@ def predict(
         pooled_projections=batch.pooled,
         img_ids=position_ids(batch.grid).to(device),
         txt_ids=text_ids,
-        joint_attention_kwargs=attention,
         return_dict=False,
+        **(extra or {}),
     )[0]
     return velocity
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,9 @@ import torch
 from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 
+from pinco.catalog.quality.measures import psnr_of_error
 from pinco.toy.drawing.data import Sets
+from preprocessing.blend import over_neutral
 
 # Loss weights. The VAE's fidelity inside the product is the ceiling of everything after it, hence PRODUCT_WEIGHT.
 PRODUCT_WEIGHT = 3.0
@@ -54,12 +55,6 @@ def to_signed(images: NDArray[np.uint8]) -> torch.Tensor:
     return torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
-def on_neutral(layer: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Products on neutral grey: uint8 `[N, H, W, 4]` to `[N, H, W, 3]`."""
-    alpha = layer[..., 3:].astype(np.float32) / 255
-    return np.round(layer[..., :3] * alpha + 128 * (1 - alpha)).astype(np.uint8)
-
-
 class VaeTask:
     """Reconstruction of scenes and of products on neutral grey (`pinco.training.loop.Task`).
 
@@ -97,7 +92,7 @@ class VaeTask:
         chosen = torch.randint(len(scenes), (count,), generator=generator).numpy()
         image, layer = scenes.image[chosen].copy(), scenes.layer[chosen]
         neutral = (torch.rand(count, generator=generator) < NEUTRAL_SHARE).numpy()
-        image[neutral] = on_neutral(layer[neutral])
+        image[neutral] = over_neutral(layer[neutral, ..., :3], layer[neutral, ..., 3])
         flip = (torch.rand(count, generator=generator) < 0.5).numpy()
         image[flip], mask = image[flip, :, ::-1], layer[..., 3].copy()
         mask[flip] = mask[flip, :, ::-1]
@@ -119,7 +114,7 @@ class VaeTask:
                 error = (decode(self.vae, encode(self.vae, x, raw=True), raw=True) - x).div_(2).square_()
                 square, pixels = square + error.sum().item(), pixels + error.numel()
                 inside, covered = inside + (error * mask).sum().item(), covered + 3 * mask.sum().item()
-        return {"psnr": -10 * math.log10(square / pixels), "psnr_product": -10 * math.log10(inside / covered)}
+        return {"psnr": psnr_of_error(square / pixels, peak=1), "psnr_product": psnr_of_error(inside / covered, peak=1)}
 
 
 @torch.no_grad()

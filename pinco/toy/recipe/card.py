@@ -22,6 +22,7 @@ from pinco.toy.model.instruments import PlaceClassifier, Segmenter
 from pinco.toy.recipe.instrument_tasks import ClassifierTask, segmenter_ious
 from pinco.toy.recipe.quality import Line, Pair
 from pinco.toy.recipe.stages import PRESETS
+from preprocessing.blend import over_neutral
 
 U8 = NDArray[np.uint8]
 STAGES = ("vae", "decoder", "backbone", "adapter", "refinement", "segmenter", "classifier")
@@ -193,15 +194,10 @@ def _bar(name: str, wanted: str, measured: str, met: bool) -> str:
 def contact_sheet(pictures: dict[str, list[U8]], pairs: Sequence[Pair], columns: int = 12) -> U8:
     """One row a variant, one column a pair: the first row shows the subject on neutral grey. uint8 `[H, W, 3]`."""
     square = [i for i, p in enumerate(pairs) if p.scene.shape[:2] == (128, 128)][:columns]
-    rows = [np.hstack([_on_grey(pairs[i].layer) for i in square])]
+    rows = [np.hstack([over_neutral(pairs[i].layer[..., :3], pairs[i].alpha) for i in square])]
     rows += [np.hstack([images[i] for i in square]) for images in pictures.values()]
     labels = ["subject", *pictures]
     return np.hstack([np.vstack([_label(text, 128) for text in labels]), np.vstack(rows)])
-
-
-def _on_grey(layer: U8) -> U8:
-    alpha = layer[..., 3:].astype(np.float32) / 255
-    return np.round(layer[..., :3] * alpha + 128 * (1 - alpha)).astype(np.uint8)
 
 
 def _label(text: str, side: int) -> U8:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pinco.toy.drawing.data import SceneSet, Sets
 from pinco.toy.model.instruments import PlaceClassifier, Segmenter, _signed, blanked
-from pinco.toy.model.vae import on_neutral
+from preprocessing.blend import over_neutral
 
 
 def augment(
@@ -60,7 +60,7 @@ class _Scenes:
     def _picture(self, rng: np.random.Generator, scenes: SceneSet, i: int) -> NDArray[np.uint8]:
         """The scene, or sometimes its product on the canvas's neutral grey, where the instrument is asked as well."""
         if self._neutral_share and rng.random() < self._neutral_share:
-            return np.asarray(on_neutral(scenes.layer[i : i + 1])[0])
+            return over_neutral(scenes.layer[i, ..., :3], scenes.layer[i, ..., 3])
         return np.asarray(scenes.image[i])
 
 

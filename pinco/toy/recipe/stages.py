@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, FluxTransformer2DModel
 from transformers import CLIPTextModel, PreTrainedTokenizerFast, T5EncoderModel
 
 from pinco.adapter.adapter import PincoAdapter
-from pinco.adapter.subject import Subject
 from pinco.toy.drawing.data import INSTRUMENT_SEED, TRAIN_SEED, Sets, draw_scenes
 from pinco.toy.drawing.places import PLACES
 from pinco.toy.model.backbone import BackboneTask, new_transformer, predict
@@ -195,8 +195,8 @@ class Workshop:
         adapter.to(self.device)
         adapter.attach(transformer)
 
-        def velocity(noised: Noised, batch: Batch, subject: Subject) -> torch.Tensor:
-            return predict(transformer, noised, batch, {"subject": subject})
+        def velocity(noised: Noised, batch: Batch, extra: Mapping[str, Any]) -> torch.Tensor:
+            return predict(transformer, noised, batch, extra)
 
         self._train("adapter", adapter, lambda: AdapterTask(adapter, velocity, *self.cached(vae)))
         adapter.requires_grad_(True)

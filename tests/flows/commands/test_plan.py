@@ -19,8 +19,8 @@ Pinco = Callable[..., Result]
 def test_it_says_what_would_be_made_and_makes_nothing(pinco: Pinco, shop: tuple[Path, Path], tmp_path: Path) -> None:
     done = pinco("plan", shop[0], "--catalog", shop[1], "--store", "store")
     assert done.exit_code == 0
-    assert "2 images of 1 products are asked for" in done.output and "2 would be made" in done.output
-    assert "cannot be said yet" in done.output
+    assert "2 images of 1 products requested" in done.output and "2 would be made" in done.output
+    assert "No estimate yet" in done.output
     assert not (tmp_path / "store" / "images").exists()
 
 
@@ -31,7 +31,7 @@ def test_the_estimate_is_by_earlier_runs(
     earlier = [replace(failed_row(new_job(variant=n), "x", StoreError("s"), attempts=1), seconds=60.0) for n in (5, 6)]
     commit(store, run_id="x", batch=1, parts=[write_part(store, "x", 1, earlier)], base=0)
     done = pinco("plan", shop[0], "--catalog", shop[1], "--store", "store")
-    assert "About 2.0 minutes on 1 worker, by the last 2 images" in done.output
+    assert "About 2.0 minutes on 1 worker, estimated from the last 2 images" in done.output
 
 
 def test_a_bad_sheet_ends_with_2(pinco: Pinco, shop: tuple[Path, Path]) -> None:

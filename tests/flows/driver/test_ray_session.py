@@ -6,12 +6,12 @@ import sys
 import pytest
 import ray
 
-from flows.driver.ray_session import RaySession
+from flows.driver.ray_session import START_ATTEMPTS, RaySession
 from flows.settings import RaySettings
 
 PROGRAM = """
 import gc, time, psutil
-from flows.driver.ray_session import RaySession
+from flows.driver.ray_session import START_ATTEMPTS, RaySession
 from flows.settings import RaySettings
 session = RaySession(RaySettings(object_store_mib=100))
 session.wait()
@@ -50,6 +50,20 @@ def test_a_cluster_that_does_not_answer_is_said(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(ConnectionError, match="no Ray cluster"):
         session.wait()
     session.close()
+
+
+def test_a_start_that_stays_too_slow_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    attempts: list[dict[str, object]] = []
+
+    def init(**options: object) -> None:
+        attempts.append(options)
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(Exception, match="timed out during startup"):
+        RaySession(RaySettings()).wait()
+    assert len(attempts) == START_ATTEMPTS
 
 
 def test_a_start_that_is_too_slow_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:

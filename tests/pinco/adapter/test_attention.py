@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pinco.adapter import attention
-from pinco.adapter.attention import can_fuse, fused, reference, subject_attention
+from pinco.adapter.attention import can_fuse, fused, reference, separate, subject_attention
 
 # Largest relative error (norm of the difference over norm of the reference) allowed for outputs and gradients.
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 5e-6, torch.bfloat16: 3e-2}
@@ -39,17 +39,29 @@ def _error(value: Tensor, wanted: Tensor) -> float:
     return float((value - wanted).norm() / wanted.norm())
 
 
+def _own_padding(tokens: int = 21) -> Tensor:
+    """Which of the backbone's own keys may be attended to: text padding at the end, and in the middle."""
+    keep = torch.ones(2, tokens, dtype=torch.bool)
+    keep[0, -tokens // 3 :] = False
+    keep[1, 1] = False
+    return keep
+
+
+@pytest.mark.parametrize("own_padded", [False, True], ids=["", "own keys padded"])
 @pytest.mark.parametrize("padded", [False, True], ids=["all", "padded"])
 @pytest.mark.parametrize("shape", [(), (1, HEADS, 1, 1)], ids=["per-layer", "per-head"])
 @pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
-def test_fused_equals_reference_forward_and_backward(dtype: torch.dtype, shape: tuple[int, ...], padded: bool) -> None:
+def test_fused_equals_reference_forward_and_backward(
+    dtype: torch.dtype, shape: tuple[int, ...], padded: bool, own_padded: bool
+) -> None:
     keep = _padding() if padded else None
+    keep_own = _own_padding() if own_padded else None
     gate_dtype = torch.float64 if dtype == torch.float64 else torch.float32
     results = []
     for compute in (reference, fused):
         inputs = [*_tensors(dtype), *_gates(shape, gate_dtype)]
         inputs = [tensor.requires_grad_() for tensor in inputs]
-        out = compute(*inputs, keep)
+        out = compute(*inputs, keep, keep_own)
         weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
         results.append([out, *torch.autograd.grad((out.double() * weights).sum(), inputs)])
     for name, wanted, value in zip(("z", "q", "k", "v", "ks", "vs", "a", "b"), *results, strict=True):
@@ -61,8 +73,33 @@ def test_fused_equals_reference_forward_and_backward(dtype: torch.dtype, shape: 
 def test_gradcheck_in_double_precision(padded: bool) -> None:
     inputs = [tensor.requires_grad_() for tensor in _tensors(torch.float64, tokens=3, subject_tokens=9, dim=2)]
     a, b = (gate.requires_grad_() for gate in _gates((1, HEADS, 1, 1), torch.float64))
-    keep = _padding() if padded else None
-    assert torch.autograd.gradcheck(lambda *tensors: fused(*tensors, keep), (*inputs, a, b))
+    keep, keep_own = (_padding(), _own_padding(3)) if padded else (None, None)
+    assert torch.autograd.gradcheck(lambda *tensors: fused(*tensors, keep, keep_own), (*inputs, a, b))
+
+
+@pytest.mark.parametrize("padded", [False, True], ids=["all", "padded"])
+def test_the_separate_form_is_its_equation_and_has_its_gradient(padded: bool) -> None:
+    """Against attention written with softmax, forward; and gradcheck in double precision."""
+    inputs = [tensor.requires_grad_() for tensor in _tensors(torch.float64, tokens=3, subject_tokens=9, dim=2)]
+    a, b = (gate.requires_grad_() for gate in _gates((1, HEADS, 1, 1), torch.float64))
+    keep, keep_own = (_padding(), _own_padding(3)) if padded else (None, None)
+
+    def attention(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None) -> Tensor:
+        scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
+        if allowed is not None:
+            scores = scores.masked_fill(~allowed[:, None, None], float("-inf"))
+        return scores.softmax(-1) @ v
+
+    q, k, v, ks, vs = inputs
+    wanted = a * attention(q, k, v, keep_own) + b * attention(q, ks, vs, keep)
+    z = subject_attention(*inputs, a, b, keep, keep_own, "separate")
+    torch.testing.assert_close(z, wanted, atol=1e-12, rtol=1e-12)
+    assert torch.autograd.gradcheck(lambda *tensors: separate(*tensors, keep, keep_own), (*inputs, a, b))
+
+
+def test_the_two_forms_differ() -> None:
+    tensors, gates = _tensors(torch.float32), _gates((), torch.float32)
+    assert not torch.allclose(subject_attention(*tensors, *gates, form="separate"), subject_attention(*tensors, *gates))
 
 
 def test_the_mixture_a_equals_one_minus_b_has_its_gradient() -> None:
@@ -113,6 +150,19 @@ def test_padding_is_never_attended() -> None:
         assert torch.equal(old, new)
 
 
+def test_masked_own_keys_are_never_attended() -> None:
+    q, k, v, ks, vs = _tensors(torch.float32)
+    gates = _gates((), torch.float32)
+    keep_own = _own_padding()
+    ways = (fused, reference, separate)
+    before = [compute(q, k, v, ks, vs, *gates, None, keep_own) for compute in ways]
+    k, v = k.clone(), v.clone()
+    k[1, :, 1], v[1, :, 1] = 50.0, 1e4
+    after = [compute(q, k, v, ks, vs, *gates, None, keep_own) for compute in ways]
+    for old, new in zip(before, after, strict=True):
+        assert torch.equal(old, new)
+
+
 def test_mixed_dtypes_are_cast_to_the_queries() -> None:
     q, k, v, ks, vs = _tensors(torch.bfloat16)
     gates = _gates((), torch.float32)
@@ -136,7 +186,7 @@ def test_an_unknown_device_takes_the_reference(monkeypatch: pytest.MonkeyPatch) 
     tensors, gates = _tensors(torch.float32), _gates((), torch.float32)
     assert can_fuse(tensors[0], None) and can_fuse(tensors[0], _padding())
     assert not can_fuse(tensors[0].to("meta"), None)
-    monkeypatch.setattr(attention, "can_fuse", lambda q, keep: False)
+    monkeypatch.setattr(attention, "can_fuse", lambda *_: False)
     assert torch.equal(subject_attention(*tensors, *gates), reference(*tensors, *gates))
 
 

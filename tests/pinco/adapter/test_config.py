@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from pinco.adapter.config import BackboneDims, BackboneMismatchError, PincoConfig
+from pinco.adapter.config import BackboneDims, BackboneMismatchError, PincoConfig, upgraded
 
-DIMS = BackboneDims("flux", 32, 2, 16, 2, 3, 16, 2, 8)
+DIMS = BackboneDims("mine", 32, 2, 16, 5, 16, 2, 8)
 
 
 def _config(**changes: Any) -> PincoConfig:
@@ -34,6 +34,7 @@ def test_a_registered_config_comes_back_typed() -> None:
         ({"gate": "token"}, "gate must be one of head, layer, not 'token'"),
         ({"semantic": "clip"}, "semantic must be one of vae, none"),
         ({"shape": "unet"}, "shape must be one of conv, vae, none"),
+        ({"key_norm": "l2"}, "key_norm must be one of rms, layer, none"),
         ({"mix": "half"}, "mix must be one of one, complement"),
         ({"inner_dim": 48}, "inner_dim 48 is not 2 heads of 16"),
         ({"layers": (5,)}, "distinct numbers from 0 to 4"),
@@ -54,8 +55,14 @@ def test_what_cannot_work_is_refused(changes: dict[str, Any], message: str) -> N
 
 
 def test_a_mismatch_names_both_sides_and_the_difference() -> None:
-    error = BackboneMismatchError(DIMS, replace(DIMS, num_layers=19, family="sd3"))
+    error = BackboneMismatchError(DIMS, replace(DIMS, depth=19, family="other"))
     text = str(error)
-    assert "differ in family, num_layers" in text
-    assert "adapter:  family=flux" in text and "backbone: family=sd3" in text
-    assert "num_layers=2" in text and "num_layers=19" in text
+    assert "differ in family, depth" in text
+    assert "adapter:  family=mine" in text and "backbone: family=other" in text
+    assert "depth=5" in text and "depth=19" in text
+
+
+def test_a_depth_in_two_numbers_becomes_one() -> None:
+    old = {"family": "mine", "num_layers": 2, "num_single_layers": 3}
+    assert upgraded(old) == {"family": "mine", "depth": 5}
+    assert upgraded(upgraded(old)) == upgraded(old) and "num_layers" in old

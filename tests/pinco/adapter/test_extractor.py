@@ -45,7 +45,7 @@ def test_from_the_backbone_the_semantic_branch_passes_through(
     torch.testing.assert_close(tokens, torch.nn.functional.layer_norm(embedded, (32,), eps=1e-6), atol=1e-5, rtol=1e-4)
 
 
-def test_the_shape_branch_starts_small_but_not_silent(
+def test_the_shape_branch_starts_small_but_not_at_zero(
     make_adapter: Callable[..., PincoAdapter], subject_inputs: Inputs
 ) -> None:
     with_shape = make_adapter().extractor(*subject_inputs)

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from pinco.adapter.initialise import Dense, dense, truncate
+from pinco.adapter.tokens import pack
 
 
 class _Int8Linear(nn.Module):
@@ -35,6 +36,23 @@ def test_a_quantised_layer_is_read_by_what_it_does() -> None:
     read = dense(quantised)
     torch.testing.assert_close(read.weight, quantised.quantised.float() / 64)
     torch.testing.assert_close(read.bias, linear.bias.detach())
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_patch_embedder_is_read_over_packed_tokens(bias: bool) -> None:
+    torch.manual_seed(0)
+    conv, latents = nn.Conv2d(4, 6, kernel_size=2, stride=2, bias=bias), torch.randn(2, 4, 6, 8)
+    read = dense(conv)
+    wanted = conv(latents).flatten(2).transpose(1, 2)
+    torch.testing.assert_close(pack(latents, 2) @ read.weight.T + read.bias, wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_a_fused_map_comes_apart() -> None:
+    torch.manual_seed(0)
+    fused = dense(nn.Linear(4, 3 * 5 + 7))
+    query, key, value = fused.split([5, 5, 5])
+    assert torch.equal(torch.cat((query.weight, key.weight, value.weight)), fused.weight[:15])
+    assert torch.equal(value.bias, fused.bias[10:15])
 
 
 def test_folding_a_modulation_in() -> None:

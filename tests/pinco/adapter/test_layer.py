@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 
 from pinco.adapter import PincoAdapter
 from pinco.adapter.initialise import Dense
@@ -12,7 +15,7 @@ from pinco.adapter.layer import Gate, LowRankLinear, SubjectLayer
 
 @pytest.fixture
 def new_layer(make_adapter: Callable[..., PincoAdapter]) -> Callable[..., SubjectLayer]:
-    return lambda **options: SubjectLayer(make_adapter(**options).settings)
+    return lambda key_norm="rms", **options: SubjectLayer(replace(make_adapter(**options).settings, key_norm=key_norm))
 
 
 def test_keys_are_normalised_and_values_are_not(new_layer: Callable[..., SubjectLayer]) -> None:
@@ -26,7 +29,7 @@ def test_full_rank_starts_as_the_backbones_projections(new_layer: Callable[..., 
     layer = new_layer()
     key, value = (Dense(torch.randn(32, 32), torch.randn(32)) for _ in range(2))
     norm = torch.rand(16)
-    layer.start_from(key, value, norm)
+    layer.start_from(key, value, SimpleNamespace(weight=norm))
     tokens = torch.randn(2, 5, 32)
     keys, values = layer(tokens)
     torch.testing.assert_close(values.flatten(2), tokens @ value.weight.T + value.bias)
@@ -55,3 +58,25 @@ def test_a_gate_starts_shut_and_scales() -> None:
 @pytest.mark.parametrize(("kind", "size"), [("head", 2), ("layer", 1)])
 def test_one_gate_per_head_or_per_layer(new_layer: Callable[..., SubjectLayer], kind: str, size: int) -> None:
     assert new_layer(gate=kind).gate.value.shape == (size,)
+
+
+def test_the_key_norm_is_of_the_backbones_kind(new_layer: Callable[..., SubjectLayer]) -> None:
+    tokens = torch.randn(2, 5, 32)
+    norm = nn.LayerNorm(16)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    dense = Dense(torch.randn(32, 32), torch.randn(32))
+    plain = (tokens @ dense.weight.T + dense.bias).unflatten(-1, (2, 16))
+    rms = new_layer()
+    normed = nn.functional.layer_norm(plain, (16,), norm.weight, norm.bias, 1e-6)
+    for kind, wanted in (("layer", normed), ("none", plain)):
+        layer = new_layer(key_norm=kind)
+        layer.start_from(dense, dense, norm if kind == "layer" else None)
+        torch.testing.assert_close(layer(tokens)[0], wanted, atol=1e-5, rtol=1e-5)
+    assert {name for name, _ in rms.norm_k_sub.named_parameters()} == {"weight"}
+
+
+def test_keys_may_come_from_other_tokens_than_values(new_layer: Callable[..., SubjectLayer]) -> None:
+    layer, tokens, others = new_layer(), torch.randn(2, 5, 32), torch.randn(2, 5, 32)
+    keys, values = layer(tokens, others)
+    assert torch.equal(values, layer(tokens)[1]) and torch.equal(keys, layer(others)[0])

@@ -34,6 +34,14 @@ def test_the_right_batch_is_left_alone() -> None:
     assert subject.expand(2) is subject
 
 
-def test_several_subjects_do_not_stretch() -> None:
-    with pytest.raises(ValueError, match="2 subjects cannot be expanded to a batch of 3"):
+def test_several_subjects_are_repeated_in_the_order_of_a_doubled_batch() -> None:
+    two = _subject(2)
+    four = two.expand(4)
+    assert torch.equal(four.tokens, torch.cat([two.tokens] * 2))
+    assert four.cache is not None and four.cache[0] is not None and two.cache is not None and two.cache[0] is not None
+    assert torch.equal(four.cache[0][1], torch.cat([two.cache[0][1]] * 2))
+
+
+def test_a_batch_that_is_no_multiple_is_refused() -> None:
+    with pytest.raises(ValueError, match="2 subjects cannot be repeated to a batch of 3"):
         _subject(2).expand(3)

@@ -44,10 +44,12 @@ def test_what_cannot_be_cut_out_is_not_kept(tmp_path: Path) -> None:
     assert list(store.list()) == []
 
 
-def test_without_a_store_only_the_last_few_are_kept(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache = CutoutCache(None, CutoutRecipe(), keep=1)
+def test_without_a_store_the_most_recently_used_are_kept(photo: Path) -> None:
+    cache = CutoutCache(None, CutoutRecipe(), keep=2)
     first = cache.get_or_make(photo.read_bytes(), "a")
-    assert cache.get_or_make(b"not read", "a") is first
     cache.get_or_make(photo.read_bytes(), "b")
-    with pytest.raises(EmptyPhotoError):
-        cache.get_or_make(b"", "a")
+    assert cache.get_or_make(b"not read", "a") is first
+    cache.get_or_make(photo.read_bytes(), "c")
+    assert cache.get_or_make(b"not read", "a") is first
+    with pytest.raises(EmptyPhotoError):  # the one that was not used for longest
+        cache.get_or_make(b"", "b")

@@ -231,8 +231,8 @@ def test_from_pretrained_refuses_what_does_not_fit(folders: tuple[Path, Path]) -
     with pytest.raises(ValueError, match="dtype must be one of float32, bfloat16, float16, not 'int8'"):
         FluxPincoPipeline.from_pretrained(backbone, dtype="int8")
     config = json.loads((adapter / "config.json").read_text())
-    (adapter / "config.json").write_text(json.dumps(config | {"num_layers": 2}))
-    with pytest.raises(BackboneMismatchError, match=r"differ in num_layers\.[\s\S]*num_layers=2[\s\S]*num_layers=1"):
+    (adapter / "config.json").write_text(json.dumps(config | {"depth": 3}))
+    with pytest.raises(BackboneMismatchError, match=r"differ in depth\.[\s\S]*depth=3[\s\S]*depth=2"):
         FluxPincoPipeline.from_pretrained(backbone, adapter)
     index = json.loads((backbone / "model_index.json").read_text())
     (backbone / "model_index.json").write_text(json.dumps(index | {"_class_name": "StableDiffusion3Pipeline"}))

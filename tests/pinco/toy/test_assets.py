@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from safetensors import safe_open
 
-from pinco.evaluation.metrics import psnr
+from pinco.catalog.quality.measures import psnr
 from pinco.pipelines.flux import FluxPincoPipeline
 from pinco.toy import ADAPTER, BACKBONE, CLASSIFIER, SEGMENTER, assets
 from pinco.toy.drawing.data import HELD_OUT_SEED, INSTRUMENT_SEED, TRAIN_SEED, SceneSet, draw_scenes

@@ -1,14 +1,14 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from diffusers import FluxTransformer2DModel
 
 from pinco.adapter.adapter import PincoAdapter
-from pinco.adapter.subject import Subject
 from pinco.toy.model.backbone import predict
 from pinco.toy.model.untrained import untrained_parts
 from pinco.training.adapter_task import AdapterTask
@@ -35,8 +35,8 @@ def adapter(transformer: FluxTransformer2DModel) -> PincoAdapter:
 
 @pytest.fixture
 def make(transformer: FluxTransformer2DModel, adapter: PincoAdapter, cached: Make) -> Callable[..., AdapterTask]:
-    def velocity(noised: Noised, batch: Batch, subject: Subject) -> torch.Tensor:
-        return predict(transformer, noised, batch, {"subject": subject})
+    def velocity(noised: Noised, batch: Batch, extra: Mapping[str, Any]) -> torch.Tensor:
+        return predict(transformer, noised, batch, extra)
 
     def task(**options: float) -> AdapterTask:
         data = cached(count=2, prompt_dropout=0.0)
@@ -53,7 +53,7 @@ def _settings(steps: int, **changes: float) -> TrainingConfig:
 def test_an_adapter_must_be_attached(adapter: PincoAdapter, cached: Make) -> None:
     adapter.detach()
     with pytest.raises(ValueError, match="attach the adapter"):
-        AdapterTask(adapter, lambda noised, batch, subject: noised.target, cached(), cached())
+        AdapterTask(adapter, lambda noised, batch, extra: noised.target, cached(), cached())
 
 
 def test_only_the_adapter_changes_and_its_gates_open(
@@ -106,7 +106,7 @@ def test_loss_and_logged_gate_come_from_the_generator_alone(
 
 
 def test_subject_weight_moves_the_loss_towards_the_subject(adapter: PincoAdapter, cached: Make) -> None:
-    def wrong_on_the_subject(noised: Noised, batch: Batch, subject: Subject) -> torch.Tensor:
+    def wrong_on_the_subject(noised: Noised, batch: Batch, extra: Mapping[str, Any]) -> torch.Tensor:
         return noised.target + (batch.cover == 1)[..., None].float()
 
     def loss(subject_weight: float) -> float:
@@ -143,7 +143,7 @@ def _seen(adapter: PincoAdapter, data: CachedDataset, bias: float, own_mistakes:
     """What the last forward pass of a step sees when the model is off by `bias` everywhere, and that step's loss."""
     calls: list[tuple[Noised, Batch]] = []
 
-    def predict_with_bias(noised: Noised, batch: Batch, subject: Subject) -> torch.Tensor:
+    def predict_with_bias(noised: Noised, batch: Batch, extra: Mapping[str, Any]) -> torch.Tensor:
         calls.append((noised, batch))
         return noised.target + bias
 
@@ -179,4 +179,4 @@ def test_own_mistakes_are_made_on_the_subject_alone_and_the_target_leads_back(
 
 def test_a_share_beyond_one_is_refused(adapter: PincoAdapter, cached: Make) -> None:
     with pytest.raises(ValueError, match="share between 0 and 1"):
-        AdapterTask(adapter, lambda noised, batch, subject: noised.target, cached(), cached(), own_mistakes=1.5)
+        AdapterTask(adapter, lambda noised, batch, extra: noised.target, cached(), cached(), own_mistakes=1.5)

@@ -93,7 +93,7 @@ def test_a_crash_at_any_moment_leaves_the_older_checkpoint_whole(
 
             patch.setattr(checkpoint, "save_file", save_file)
         elif crash_at == "sync":
-            patch.setattr(checkpoint, "_sync", lambda path: (_ for _ in ()).throw(Crash))
+            patch.setattr(checkpoint, "sync", lambda path: (_ for _ in ()).throw(Crash))
         else:
             patch.setattr(Path, "rename", lambda self, target: (_ for _ in ()).throw(Crash))
         with pytest.raises(Crash):

@@ -30,12 +30,8 @@ def _gains(gate: float) -> tuple[PincoAdapter, dict[int, float]]:
         grid=(4, 4),
     )
     noised = add_noise(batch.latents, g)
-    return adapter, output_gain(
-        adapter,
-        lambda: predict(
-            parts.transformer, noised, batch, {"subject": adapter.encode(batch.subject_latents, batch.maps)}
-        ),
-    )
+    with adapter.using(adapter.encode(batch.subject_latents, batch.maps)) as extra:
+        return adapter, output_gain(adapter, lambda: predict(parts.transformer, noised, batch, extra))
 
 
 def test_closed_gates_change_no_norm() -> None:

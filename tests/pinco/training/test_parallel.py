@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from pinco.training.parallel import average_gradients, barrier, joined, rank, share_of, world_size
+from pinco.training.parallel import barrier, data_parallel, joined, rank, share_of, world_size
 
 SCRIPT = Path(__file__).with_name("two_ranks.py")
 ROOT = Path(__file__).parents[3]
@@ -78,13 +78,29 @@ def test_ranks_train_to_the_same_weights_and_one_of_them_writes(out: Path, table
     assert state["ranks"] == 2
 
 
+def test_checkpoints_name_the_parameters_as_the_task_does(out: Path) -> None:
+    names = {"0.weight", "0.bias", "2.weight", "2.bias", "sometimes"}
+    folder = out / "run" / "checkpoints" / "step-00000004"
+    for file in ("weights", "average"):
+        assert set(load_file(folder / f"{file}.safetensors")) == names
+
+
+def test_ranks_that_were_stopped_and_resumed_end_with_the_same_weights(tables: Tables) -> None:
+    for table in tables:
+        for name in (name for name in table if name.startswith("trained/")):
+            assert torch.equal(table[name], table[name.replace("trained/", "resumed/")]), name
+
+
 def test_one_process_is_its_own_world() -> None:
     assert (rank(), world_size()) == (0, 1)
     barrier()
     assert list(range(5))[share_of(5)] == [0, 1, 2, 3, 4]
     share = torch.ones(5, 2)
     assert joined(share, 5) is share
-    parameter = nn.Parameter(torch.zeros(2))
-    parameter.grad = torch.tensor([1.0, 2.0])
-    average_gradients([parameter])
-    assert parameter.grad.tolist() == [1.0, 2.0]
+
+
+def test_one_process_computes_its_loss_unwrapped() -> None:
+    def loss(x: float) -> float:
+        return x
+
+    assert data_parallel(loss, [nn.Parameter(torch.zeros(2))]) is loss

@@ -13,7 +13,7 @@ from torch import nn
 
 from pinco.training.config import TrainingConfig
 from pinco.training.loop import train
-from pinco.training.parallel import average_gradients, barrier, joined, rank, share_of, world_size
+from pinco.training.parallel import barrier, data_parallel, joined, rank, share_of, world_size
 
 ROWS = 7
 
@@ -26,21 +26,38 @@ def table() -> tuple[torch.Tensor, nn.Module]:
 
 
 class MeanTask:
-    """Any task whose chance differs by rank."""
+    """A task whose chance differs by rank, with a frozen backbone and a parameter that only some steps use."""
 
     def __init__(self) -> None:
         self.model = table()[1]
+        self.backbone = nn.Linear(5, 5).requires_grad_(False)
+        self.sometimes = nn.Parameter(torch.ones(()))
+
+    def named(self) -> list[tuple[str, nn.Parameter]]:
+        return [*self.model.named_parameters(), ("sometimes", self.sometimes)]
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
-        return [{"params": list(self.model.named_parameters()), "lr": learning_rate}]
+        return [{"params": self.named(), "lr": learning_rate}]
 
     def loss(self, step: int, batch_size: int, generator: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
         assert batch_size == 3
-        return self.model(torch.randn(batch_size, 5, generator=generator)).square().mean(), {}
+        x = self.backbone(torch.randn(batch_size, 5, generator=generator))
+        factor = self.sometimes if step % 2 else 1.0
+        return (factor * self.model(x)).square().mean(), {"x": float(x[0, 0])}
 
     def validate(self) -> dict[str, float]:
         assert rank() == 0, "only the leading rank validates"
         return {}
+
+
+def train_twice(out: Path) -> dict[str, torch.Tensor]:
+    """Train straight through, and once more with a stop in between; the trained parameters of both."""
+    config = TrainingConfig(4, 6, 1e-2, checkpoint_every=2, warmup_steps=1)
+    straight, resumed = MeanTask(), MeanTask()
+    train(straight, config, out / "run")
+    train(MeanTask(), config, out / "stopped", stop_after=3)
+    train(resumed, config, out / "stopped")
+    return {f"trained/{name}": p for name, p in straight.named()} | {f"resumed/{n}": p for n, p in resumed.named()}
 
 
 def main(number: int, rendezvous: Path, out: Path) -> None:
@@ -49,18 +66,18 @@ def main(number: int, rendezvous: Path, out: Path) -> None:
     assert (rank(), world_size()) == (number, 2)
     batch, model = table()
     frozen = next(model.parameters()).requires_grad_(False)
-    model(batch[number * ROWS : (number + 1) * ROWS]).square().mean().backward()
-    average_gradients(model.parameters())
+    unused = nn.Parameter(torch.zeros(3))
+    compute = data_parallel(lambda rows: model(rows).square().mean(), [*model.parameters(), unused])
+    compute(batch[number * ROWS : (number + 1) * ROWS]).backward()
     assert frozen.grad is None
+    assert unused.grad is None
     results = {f"grad/{name}": p.grad for name, p in model.named_parameters() if p.grad is not None}
     for count in (1, 4, ROWS):  # fewer rows than ranks, an even and an odd number
         mine = torch.arange(count * 3).reshape(count, 3)[share_of(count)]
         results[f"joined/{count}"] = joined(mine, count)
         results[f"share/{count}"] = mine
     barrier()
-    task = MeanTask()
-    train(task, TrainingConfig(4, 6, 1e-2, checkpoint_every=2), out / "run")
-    results |= {f"trained/{name}": p for name, p in task.model.named_parameters()}
+    results |= train_twice(out)
     save_file({k: v.detach().contiguous() for k, v in results.items()}, out / f"rank-{number}.safetensors")
     dist.destroy_process_group()
 

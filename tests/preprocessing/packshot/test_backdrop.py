@@ -28,7 +28,7 @@ def test_a_product_is_far_from_the_backdrop_and_a_shadow_is_only_darker() -> Non
 
 
 @pytest.mark.parametrize("side", ["bottom", "left"])
-def test_a_product_that_touches_the_border_does_not_bend_the_fit(side: str) -> None:
+def test_a_product_that_touches_the_border_does_not_change_the_fit(side: str) -> None:
     photo = gradient()
     where = np.s_[60:, 50:110] if side == "bottom" else np.s_[30:90, :60]
     photo[where] = (30, 60, 160)

@@ -30,7 +30,7 @@ MATCH = Evidence(0.1, 0.5, shaded=False, follows=0.95, slope=1.0, grain=1.0, han
         ({"follows": 0.0, "offset": 5.0, "slope": None, "shaded": True, "handle": True}, DOUBT),
     ],
 )
-def test_the_reading_of_the_evidence(changes: dict[str, object], expected: Reading) -> None:
+def test_what_evidence_is_taken_for(changes: dict[str, object], expected: Reading) -> None:
     assert read(replace(MATCH, **changes)) == expected
 
 
@@ -63,12 +63,12 @@ def test_a_window_that_shows_the_backdrop_s_gradient_and_grain_is_a_hole() -> No
     assert (holes & window).sum() > 0.9 * window.sum() and not holes[~window].any() and not doubtful.any()
 
 
-def test_a_flat_label_of_the_mean_level_is_none() -> None:
+def test_a_flat_label_of_the_mean_level_is_not_a_hole() -> None:
     holes, doubtful = judged(frame(231.0)[0])
     assert not holes.any() and doubtful.any()
 
 
-def test_a_label_darker_by_a_constant_is_none() -> None:
+def test_a_label_darker_by_a_constant_is_not_a_hole() -> None:
     assert not judged(frame(None, shift=-8.0)[0])[0].any()
 
 

@@ -27,7 +27,7 @@ def test_the_rim_is_one_pixel_wide() -> None:
     assert not rim(np.ones((6, 6), bool)).any()
 
 
-def test_pinholes_are_filled_and_windows_are_not() -> None:
+def test_small_gaps_are_filled_and_large_ones_are_not() -> None:
     bits = square()
     bits[7, 7] = False
     bits[10:14, 10:14] = False

@@ -32,7 +32,7 @@ def test_a_mug_is_found_without_its_shadow_and_with_the_hole_of_its_handle(mug: 
     assert not product[405:430].any(), "the shadow is not the product"
 
 
-def test_compression_does_not_punch_the_white_label_out(mug: Any) -> None:
+def test_compression_does_not_remove_the_white_label(mug: Any) -> None:
     iou, confidence, product = found(mug, jpeg(mug.rgb))
     assert iou > 0.99 and confidence > CERTAIN
     assert product[205:295, 165:295].all()
@@ -55,7 +55,7 @@ def test_a_grey_product_is_not_taken_for_its_shadow(grey_mug: Any) -> None:
     assert iou > 0.98 and confidence > CERTAIN
 
 
-def test_white_on_white_is_not_claimed(white_mug: Any) -> None:
+def test_white_on_white_has_low_confidence(white_mug: Any) -> None:
     assert found(white_mug)[1] < REVIEW
 
 
@@ -66,7 +66,7 @@ def test_a_ring_may_be_a_disc_with_a_label(mug: Any) -> None:
     assert segment(photo).confidence < REVIEW
 
 
-def test_a_photo_without_a_backdrop_gets_a_guess_and_no_confidence() -> None:
+def test_a_photo_without_a_backdrop_gets_a_guess_of_confidence_zero() -> None:
     silhouette = segment(photographs.coffee())
     assert silhouette.confidence < 0.2
     assert silhouette.product[200, 300] and 0.1 < silhouette.product.mean() < 0.7
@@ -78,7 +78,7 @@ def test_the_backdrop_alone_has_no_product() -> None:
     assert not silhouette.product.any() and silhouette.confidence == 0.0
 
 
-def test_dust_is_not_a_component(mug: Any) -> None:
+def test_specks_are_not_components(mug: Any) -> None:
     photo = mug.rgb.copy()
     photo[30:33, 30:33] = 60
     assert not segment(photo).product[25:38, 25:38].any()

@@ -26,7 +26,7 @@ def test_a_shadow_is_dark_and_smooth_and_has_the_backdrop_s_hue() -> None:
     assert edges(photo)[50:70, 29:31].all() and not edges(photo)[84:90, 40:80].any()
 
 
-def test_the_ground_takes_shadows_beside_it_but_not_those_inside() -> None:
+def test_the_background_includes_shadows_beside_it_but_not_those_inside() -> None:
     same, shadow = np.ones((40, 40), bool), np.zeros((40, 40), bool)
     same[10:30, 10:30] = False
     shadow[28:30, 10:30] = shadow[18:22, 18:22] = True
@@ -35,7 +35,7 @@ def test_the_ground_takes_shadows_beside_it_but_not_those_inside() -> None:
 
 
 @pytest.mark.parametrize("colour", [(200, 60, 40), (40, 40, 42), (150, 150, 150)])
-def test_the_sliver_goes_and_the_product_stays(colour: tuple[int, int, int]) -> None:
+def test_the_contact_shadow_is_removed_and_the_product_kept(colour: tuple[int, int, int]) -> None:
     photo, truth = scene(colour)
     clinging = truth.copy()
     clinging[80:83, 45:75] = True
@@ -49,7 +49,7 @@ def test_a_light_foot_that_differs_from_its_shadow_stays() -> None:
     assert (left != truth).sum() <= 2  # the foot's two corners
 
 
-def test_what_has_no_inside_is_left_alone(mug: Any) -> None:
+def test_a_product_without_an_inside_is_not_changed(mug: Any) -> None:
     thin = np.zeros(mug.rgb.shape[:2], bool)
     thin[100:300, 200:202] = True
     assert np.array_equal(without_contact_shadow(mug.rgb, thin, estimate_backdrop(mug.rgb)), thin)

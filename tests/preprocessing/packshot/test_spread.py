@@ -13,7 +13,7 @@ def test_one_colour_reaches_everywhere() -> None:
     assert np.abs(spread(image, weight) - (200, 100, 50)).max() < 1.0
 
 
-def test_the_near_colour_wins() -> None:
+def test_the_nearest_colour_counts_most() -> None:
     image = np.zeros((60, 90, 3), np.uint8)
     image[:, :20], image[:, 70:] = (250, 0, 0), (0, 0, 250)
     weight = (image.sum(axis=2) > 0).astype(np.float32)

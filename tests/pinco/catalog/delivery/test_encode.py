@@ -76,7 +76,7 @@ def test_jpeg_keeps_the_colour_of_single_pixels() -> None:
     assert decoded[8, 8, 0] - decoded[8, 8, 1].astype(int) > 150
 
 
-def test_the_pixels_hash_sees_pixels_and_not_their_memory_layout() -> None:
+def test_the_pixels_hash_depends_on_pixels_and_not_on_their_memory_layout() -> None:
     assert pixels_sha256(PICTURE) == hashlib.sha256(PICTURE.tobytes()).hexdigest()
     assert pixels_sha256(np.asfortranarray(PICTURE)) == pixels_sha256(PICTURE)
     changed = PICTURE.copy()
@@ -84,7 +84,7 @@ def test_the_pixels_hash_sees_pixels_and_not_their_memory_layout() -> None:
     assert pixels_sha256(changed) != pixels_sha256(PICTURE)
 
 
-def test_what_is_no_picture_or_no_format_is_refused() -> None:
+def test_other_arrays_and_formats_are_refused() -> None:
     with pytest.raises(ValueError, match=r"\[H, W, 3\]"):
         encode_image(PICTURE[..., 0], "png", provenance=MARK)
     with pytest.raises(ValueError, match="gif"):

@@ -10,7 +10,7 @@ from pinco.catalog.store.base import Store
 
 
 @pytest.mark.parametrize(("image_format", "suffix"), [("png", "png"), ("jpeg", "jpg"), ("webp", "webp")])
-def test_the_name_says_what_it_is(image_format: ImageFormat, suffix: str) -> None:
+def test_the_name_holds_the_id_and_the_hash(image_format: ImageFormat, suffix: str) -> None:
     assert image_key("g" * 64, "0123456789abcdef" + "f" * 48, image_format) == (
         f"images/{'g' * 64}-0123456789abcdef.{suffix}"
     )
@@ -26,5 +26,5 @@ def test_an_image_is_written_once(store: Store) -> None:
 
 
 @pytest.mark.parametrize("uri", ["/old/place/images/x-1.png", "s3://b/p/images/x-1.png", r"C:\store\images\x-1.png"])
-def test_the_key_outlives_a_move_of_the_store(uri: str) -> None:
+def test_the_key_is_the_same_after_a_move_of_the_store(uri: str) -> None:
     assert key_of_image(uri) == "images/x-1.png"

@@ -25,7 +25,7 @@ def test_the_mark_is_the_full_newscodes_uri() -> None:
     assert marked.findtext(IDENTIFIER) == "ab12"
 
 
-def test_a_wholly_generated_image_can_say_so() -> None:
+def test_a_wholly_generated_image_can_be_marked_as_such() -> None:
     marked = description(Provenance("ab12", "trainedAlgorithmicMedia").xmp())
     assert marked.findtext(SOURCE_TYPE) == "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 

@@ -54,7 +54,7 @@ def test_images_are_looked_for_beside_the_sheet_and_then_in_the_catalog(find: Fi
     [
         ("42,", "sku", "no such product", "Did you mean '0042'? A spreadsheet may have removed the zeros"),
         ("0O42,", "sku", "no such product", "Did you mean '0042'?"),
-        ("4.2E+01,", "sku", "no such product", "A spreadsheet has made a number of this SKU"),
+        ("4.2E+01,", "sku", "no such product", "A spreadsheet has turned this SKU into a number"),
         ("mug,", "sku", "2 photos of this product", "Name one of them in the column image: mug.jpg, mug.png"),
         ("mug,mugg.png", "image", "there is no photo at", "Did you mean 'mug.png'?"),
         ("x,onw.png", "image", "there is no photo at", "Did you mean 'own.png'?"),
@@ -62,7 +62,7 @@ def test_images_are_looked_for_beside_the_sheet_and_then_in_the_catalog(find: Fi
         ("x,http://shop/a.png", "image", "not an address of a photo", ""),
     ],
 )
-def test_what_is_not_found_is_said_with_a_way_out(
+def test_errors_of_missing_photos_name_the_way_out(
     find: Find, cells: str, column: str, message: str, suggestion: str
 ) -> None:
     uri, (error,) = find(cells)
@@ -72,7 +72,7 @@ def test_what_is_not_found_is_said_with_a_way_out(
     assert suggestion in str(error.suggestion)
 
 
-def test_a_photo_that_left_the_catalog_is_missed(tmp_path: Path) -> None:
+def test_a_photo_that_was_deleted_from_the_catalog_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "c.csv").write_text("sku,image\n1,gone.png\n")
     row = parse_sheet(b"sku,prompt\n1,x\n", str(tmp_path / "s.csv")).rows[0]
     finder, problems = PhotoFinder(str(tmp_path / "s.csv"), read_catalog(str(tmp_path / "c.csv"))), Problems("s.csv")
@@ -81,7 +81,7 @@ def test_a_photo_that_left_the_catalog_is_missed(tmp_path: Path) -> None:
     assert [(error.column, error.value) for error in problems.errors] == [("sku", "1")]
 
 
-def test_variables_of_the_catalog_go_with_the_rows_own_image(tmp_path: Path) -> None:
+def test_variables_of_the_catalog_are_used_with_the_rows_own_image(tmp_path: Path) -> None:
     for name in ("1.png", "own.png"):
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "c.csv").write_text("sku,image,colour\n1,1.png,red\n")
@@ -93,7 +93,7 @@ def test_variables_of_the_catalog_go_with_the_rows_own_image(tmp_path: Path) -> 
     assert (found[0].uri, found[0].variables) == (str(tmp_path / "own.png"), {"colour": "red"})
 
 
-def test_a_listed_photo_is_not_asked_for_again(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_listed_photo_is_not_looked_up_again(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("a photo of the listing was looked up")
 

@@ -48,7 +48,7 @@ def test_a_photo_is_hashed_and_measured(store: Store, photo: Path) -> None:
     assert (source.pixels, source.size, unreadable) == ((60, 40), photo.stat().st_size, {})
 
 
-def test_a_photo_is_read_once_in_its_life(store: Store, photo: Path, reads: list[str]) -> None:
+def test_a_photo_is_read_only_once(store: Store, photo: Path, reads: list[str]) -> None:
     index = SourceIndex(store)
     first = index.resolve(_infos(photo))
     index.save()
@@ -80,12 +80,12 @@ def test_broken_photos_have_a_hash_and_no_size(folder_store: Store, tmp_path: Pa
     assert SourceIndex(folder_store).resolve(_infos(path))[0][str(path)] == source
 
 
-def test_photos_that_vanish_or_may_not_be_read_are_said(
+def test_photos_that_cannot_be_read_are_reported_with_the_reason(
     folder_store: Store, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     infos = _infos(photo)
     photo.unlink()
-    assert "is gone" in SourceIndex(folder_store).resolve(infos)[1][str(photo)]
+    assert "was deleted" in SourceIndex(folder_store).resolve(infos)[1][str(photo)]
 
     def deny(access: StoreAccess, uri: str) -> bytes:
         raise StoreError("permission denied")
@@ -104,6 +104,20 @@ def test_two_planners_at_once_keep_what_both_found(store: Store, tmp_path: Path,
         index.save()
     SourceIndex(store).resolve(_infos(*paths))
     assert len(reads) == 2
+
+
+def test_a_save_that_always_conflicts_is_given_up_without_an_error(
+    folder_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"x")
+    index = SourceIndex(folder_store)
+    index.resolve(_infos(path))
+    tries: list[str] = []
+    monkeypatch.setattr(folder_store, "put_if_absent", lambda key, data: bool(tries.append(key)))
+    monkeypatch.setattr(SourceIndex._save_snapshot.retry, "sleep", lambda seconds: None)  # type: ignore[attr-defined]
+    index.save()
+    assert len(tries) == 50
 
 
 def test_old_snapshots_are_removed(folder_store: Store, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_the_page_shows_every_row(store: Store, rows: list[Row], tmp_path: Path)
     assert "no picture in this file" in page.text
 
 
-def test_the_page_needs_nothing_else(store: Store, rows: list[Row], tmp_path: Path) -> None:
+def test_the_page_needs_no_other_file(store: Store, rows: list[Row], tmp_path: Path) -> None:
     path = contact_sheet(rows, tmp_path / "sheet.html", store)
     page = Page(path)
     assert all(picture.startswith("data:image/jpeg;base64,") for picture in page.pictures)
@@ -92,7 +92,7 @@ def test_a_source_is_embedded_once_for_all_its_images(
     assert len(Page(contact_sheet(rows, tmp_path / "s.html", folder_store)).pictures) == 1
 
 
-def test_pictures_that_are_gone_are_said(folder_store: Store, make_row: MakeRow, tmp_path: Path) -> None:
+def test_missing_pictures_are_shown_as_missing(folder_store: Store, make_row: MakeRow, tmp_path: Path) -> None:
     row = make_row(0, source_uri=str(tmp_path / "none.png"), image_uri=folder_store.uri_of("images/none.png"))
     page = Page(contact_sheet([row], tmp_path / "s.html", folder_store))
     assert page.pictures == []
@@ -103,7 +103,7 @@ def test_a_run_without_images_has_a_page_too(folder_store: Store, tmp_path: Path
     assert "This run has no images." in Page(contact_sheet([], tmp_path / "s.html", folder_store)).text
 
 
-def test_a_long_run_says_what_it_leaves_out(
+def test_a_long_run_names_the_number_of_images_left_out(
     folder_store: Store, make_row: MakeRow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(report, "MAX_CARDS", 3)

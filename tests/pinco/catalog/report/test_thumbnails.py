@@ -5,7 +5,7 @@ import io
 from typing import Any
 
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image
 
 from pinco.catalog.report.thumbnails import thumbnail_uri
 
@@ -33,7 +33,7 @@ def test_it_is_small_and_keeps_its_shape() -> None:
     assert near(picture.getpixel((50, 25)), (255, 0, 0))
 
 
-def test_small_pictures_are_not_blown_up() -> None:
+def test_small_pictures_are_not_enlarged() -> None:
     assert opened(thumbnail_uri(encoded(Image.new("RGB", (20, 10))), 100)).size == (20, 10)
 
 
@@ -58,9 +58,9 @@ def test_every_kind_of_picture_is_shown(mode: str) -> None:
     assert opened(thumbnail_uri(encoded(picture, kind), 40)).size == (30, 20)
 
 
-def test_colours_are_converted_to_srgb() -> None:
-    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    assert opened(thumbnail_uri(encoded(Image.new("RGB", (9, 9), "red"), icc_profile=lab), 9)).size == (9, 9)
+def test_colours_are_converted_to_srgb(exchanged_profile: bytes) -> None:
+    red = encoded(Image.new("RGB", (9, 9), "red"), icc_profile=exchanged_profile)
+    assert near(opened(thumbnail_uri(red, 9)).getpixel((4, 4)), (0, 255, 0))
 
 
 def test_a_profile_that_does_not_fit_is_ignored() -> None:
@@ -69,5 +69,5 @@ def test_a_profile_that_does_not_fit_is_ignored() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"nothing", encoded(Image.new("RGB", (99, 99), "red"))[:60]])
-def test_what_is_no_picture_has_no_thumbnail(data: bytes) -> None:
+def test_files_that_are_not_pictures_have_no_thumbnail(data: bytes) -> None:
     assert thumbnail_uri(data, 40) is None

@@ -34,7 +34,7 @@ def test_choices(text: str, choices: tuple[str, ...]) -> None:
 
 
 @given(st.lists(st.text().map(str.strip).filter(lambda text: text and "\\" not in text), min_size=1))
-def test_choices_read_back(values: list[str]) -> None:
+def test_written_choices_are_read_back(values: list[str]) -> None:
     assert parse_choices(" | ".join(value.replace("|", r"\|") for value in values)) == tuple(values)
 
 
@@ -100,7 +100,7 @@ def test_placements_and_expands() -> None:
         (parse_expand, "both", "cross or zip", ""),
     ],
 )
-def test_what_means_nothing_is_refused_with_a_way_out(
+def test_cells_without_a_meaning_are_refused_with_a_way_out(
     parse: Callable[[str], object], text: str, message: str, hint: str
 ) -> None:
     with pytest.raises(CellError, match=message) as caught:

@@ -5,7 +5,7 @@ import pytest
 from pinco.catalog.sheet.channels import BUILT_IN, UNREADABLE_SIZE, Channel, ChannelError, read_channels
 
 
-def test_there_are_channels_without_settings() -> None:
+def test_there_are_built_in_channels() -> None:
     assert read_channels({}) == BUILT_IN
     assert BUILT_IN["square"] == Channel("square", (512, 512), "png")
     assert BUILT_IN["source"] == Channel("source", "source", "png")
@@ -26,7 +26,7 @@ def test_settings_add_and_replace() -> None:
     assert channels["source"] == BUILT_IN["source"]
 
 
-def test_everything_that_is_wrong_is_said_at_once() -> None:
+def test_all_errors_are_reported_together() -> None:
     with pytest.raises(ChannelError) as caught:
         read_channels(
             {

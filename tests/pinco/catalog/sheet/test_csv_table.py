@@ -28,7 +28,7 @@ def read_cleanly(data: bytes) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_encodings_that_say_what_they_are(encoding: str) -> None:
+def test_encodings_with_and_without_a_byte_order_mark(encoding: str) -> None:
     assert read_cleanly("sku,prompt\n007,„Café“ on marble".encode(encoding)) == [
         {"sku": "007", "prompt": "„Café“ on marble"}
     ]
@@ -68,7 +68,7 @@ def test_delimiters_are_found(delimiter: str) -> None:
     assert read_cleanly(f"{header}\r\n{row}\r\n".encode()) == [{"sku": "1", "var:a,b;c": "x,y;z", "prompt": "p"}]
 
 
-def test_excels_own_line_decides_the_delimiter() -> None:
+def test_excels_own_line_names_the_delimiter() -> None:
     table, _ = read(b"sep=;\nsku;prompt\n1;a, b\n")
     assert [(row.number, row.cells) for row in table.rows] == [(2, {"sku": "1", "prompt": "a, b"})]
 
@@ -77,7 +77,7 @@ def test_excels_own_line_decides_the_delimiter() -> None:
     st.sampled_from(DELIMITERS),
     st.lists(st.tuples(_cells, _cells).filter(any), min_size=1, max_size=5),
 )
-def test_what_is_written_is_read(delimiter: str, rows: list[tuple[str, str]]) -> None:
+def test_written_tables_are_read_back(delimiter: str, rows: list[tuple[str, str]]) -> None:
     text = io.StringIO()
     csv.writer(text, delimiter=delimiter).writerows([("sku", "prompt"), *rows])
     found = read_cleanly(text.getvalue().encode())
@@ -90,7 +90,7 @@ def test_any_bytes_give_a_table_or_an_error(data: bytes) -> None:
     assert table.columns or problems.errors
 
 
-def test_nothing_is_taken_for_a_number() -> None:
+def test_nothing_is_converted_to_a_number() -> None:
     rows = read_cleanly(b'sku,prompt\n00042,1.0\n"=""0017""",x\n1E5,+1\n')
     assert [row["sku"] for row in rows] == ["00042", "0017", "1E5"]
 
@@ -107,26 +107,26 @@ def test_white_space_is_trimmed_and_empty_cells_left_out() -> None:
     ]
 
 
-def test_unquoted_delimiters_are_noticed() -> None:
+def test_unquoted_delimiters_are_an_error() -> None:
     _, problems = read(b"sku,prompt\n1,red, green\n")
     (error,) = problems.errors
     assert (error.row, error.value, error.message) == (2, "green", "there are 3 cells under 2 columns")
     assert "between double quotes" in str(error.suggestion)
 
 
-def test_cells_under_no_name_are_noticed() -> None:
+def test_cells_without_a_column_name_are_an_error() -> None:
     _, problems = read(b"sku,,prompt\n1,stray,x\n")
     assert [(error.row, error.value) for error in problems.errors] == [(2, "stray")]
 
 
-def test_columns_that_are_there_twice_are_noticed() -> None:
+def test_columns_that_occur_twice_are_an_error() -> None:
     _, problems = read(b"sku,prompt,sku\n1,x,2\n")
     assert [(error.row, error.column, error.message) for error in problems.errors] == [
-        (1, "sku", "this column is there twice")
+        (1, "sku", "this column occurs twice")
     ]
 
 
-def test_an_open_quote_is_said_with_its_row_and_earlier_rows_are_kept() -> None:
+def test_an_open_quote_is_reported_with_its_row_and_earlier_rows_are_kept() -> None:
     table, problems = read(b'sku,prompt\n1,x\n2,"open\n3,y\n')
     assert [row.cells["sku"] for row in table.rows] == ["1"]
     (error,) = problems.errors

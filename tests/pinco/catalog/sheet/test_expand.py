@@ -20,7 +20,7 @@ def test_cross_takes_every_value_with_every_other() -> None:
     ]
 
 
-def test_zip_takes_them_in_step_and_single_values_with_all() -> None:
+def test_zip_takes_values_in_step_and_single_values_with_all() -> None:
     assert expand({"a": ("1", "2"), "b": ("x", "y"), "c": ("z",)}, "zip") == [
         {"a": "1", "b": "x", "c": "z"},
         {"a": "2", "b": "y", "c": "z"},

@@ -48,7 +48,7 @@ def test_templates_use_the_catalogs_columns_and_the_sheets_variables(resolve: Re
     assert prompts(resolve(text)) == ["a red mug on wood", "a red mug on sand", "a white lamp on snow"]
 
 
-def test_the_sheets_variable_goes_before_the_catalogs_column(resolve: Resolve) -> None:
+def test_the_sheets_variable_replaces_the_catalogs_column(resolve: Resolve) -> None:
     assert prompts(resolve("sku,template,var:colour\n007,{{ colour }} {{ sku }},blue\n")) == ["blue 007"]
 
 
@@ -103,15 +103,13 @@ def test_a_size_may_be_the_photos_own(resolve: Resolve) -> None:
         ("008,,,table,x", "template", "{{ colour }} has no value", "Add a column var:colour"),
         ("007,,,{{ nmae }},x", "template", "{{ nmae }} has no value", "Did you mean 'name'?"),
         ("007,,,tabel,x", "template", "no template of this name", "Did you mean 'table'?"),
-        ("007,,,on a table,x", "template", "no template of this name", "belongs into the column prompt"),
+        ("007,,,on a table,x", "template", "no template of this name", "belongs in the column prompt"),
         ("007,,,{{ name,x", "template", "cannot be read", ""),
-        ("007,wbe,x,,", "channel", "not known", "Did you mean 'web'?"),
+        ("007,wbe,x,,", "channel", "unknown", "Did you mean 'web'?"),
         ("0O7,,x,,", "sku", "no such product", "Did you mean '007'?"),
     ],
 )
-def test_what_is_wrong_is_said_with_a_way_out(
-    resolve: Resolve, row: str, column: str, message: str, suggestion: str
-) -> None:
+def test_errors_name_the_way_out(resolve: Resolve, row: str, column: str, message: str, suggestion: str) -> None:
     requests, problems = resolve(f"sku,channel,prompt,template,var:place\n{row}\n")
     assert requests == []
     (error,) = problems.errors
@@ -120,7 +118,7 @@ def test_what_is_wrong_is_said_with_a_way_out(
     assert suggestion in (error.suggestion or "")
 
 
-def test_everything_wrong_with_a_row_is_said_at_once(resolve: Resolve) -> None:
+def test_all_errors_of_a_row_are_reported_together(resolve: Resolve) -> None:
     _, problems = resolve("sku,channel,template,var:a,var:b,expand\nxxxx,nope,{{ a }},1 | 2,1 | 2 | 3,zip\n")
     assert {error.column for error in problems.errors} == {"sku", "channel", "expand"}
 
@@ -130,6 +128,6 @@ def test_variables_that_are_not_used_are_warned_about(resolve: Resolve) -> None:
     assert [(warning.row, warning.column) for warning in problems.warnings] == [(2, "var:plce"), (3, "prompt")]
 
 
-def test_prompts_that_come_out_equal_are_one(resolve: Resolve) -> None:
+def test_equal_prompts_are_made_once(resolve: Resolve) -> None:
     requests, _ = resolve("sku,template,var:a\n007,{{ name }},1 | 2\n")
     assert len(requests) == 1

@@ -15,13 +15,13 @@ from pinco.catalog.sheet.problems import (
 )  # fmt: skip
 
 
-def test_a_problem_says_where_it_is_and_the_way_out() -> None:
-    problem = SheetProblem(7, "channel", "sqare", "this channel is not known", "Did you mean 'square'?", "night.csv")
-    assert str(problem) == "night.csv, row 7, column channel: this channel is not known. Did you mean 'square'?"
+def test_a_problem_names_its_place_and_the_way_out() -> None:
+    problem = SheetProblem(7, "channel", "sqare", "this channel is unknown", "Did you mean 'square'?", "night.csv")
+    assert str(problem) == "night.csv, row 7, column channel: this channel is unknown. Did you mean 'square'?"
     assert str(SheetProblem(None, None, None, "the sheet has no rows")) == "sheet: the sheet has no rows"
 
 
-def test_errors_come_by_row_and_each_once() -> None:
+def test_errors_are_sorted_by_row_without_repeats() -> None:
     late, early, whole = (SheetProblem(row, None, None, "wrong") for row in (9, 2, None))
     assert in_order([late, early, late, whole]) == [whole, early, late]
     errors = SheetError([late, early])
@@ -37,7 +37,7 @@ def test_problems_are_collected_with_their_file() -> None:
     assert problems.warnings == [SheetProblem(None, None, None, "odd", None, "a.csv")]
 
 
-def test_json_for_machines() -> None:
+def test_json_for_programs() -> None:
     error = SheetProblem(2, "n", "ä", "bad", None, "a.csv")
     report = json.loads(problems_json([error], []))
     assert report == {

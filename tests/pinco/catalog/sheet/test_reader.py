@@ -19,7 +19,7 @@ def said(sheet: Sheet) -> list[tuple[int | None, str | None, str]]:
     return [(error.row, error.column, error.message) for error in sheet.errors]
 
 
-def test_every_column_is_understood() -> None:
+def test_every_column_is_parsed() -> None:
     sheet = parse(
         "sku;image;template;var:place;var:mood;negative;channel;size;n;seed;placement;scale;expand\n"
         "0042;a.png;{{ place }};wood | sand;calm;text;web;800x600;3;7;bottom;60%;zip\n"
@@ -45,13 +45,13 @@ def test_every_column_is_understood() -> None:
     )
 
 
-def test_empty_cells_leave_it_to_the_defaults() -> None:
+def test_empty_cells_mean_the_defaults() -> None:
     (row,) = parse("sku,prompt,n,seed,size,expand\n0042,on wood,,,,\n").rows
     assert (row.sku, row.prompt, row.n, row.seed, row.size, row.expand) == ("0042", "on wood", 1, None, None, "cross")
     assert (row.image, row.template, row.variables, row.channel) == (None, None, {}, None)
 
 
-def test_headers_are_forgiving() -> None:
+def test_headers_may_differ_in_case_and_quotes() -> None:
     (row,) = parse("SKU, Prompt ,VAR: Place ,“Seed”\n1,{{ Place }},x,5\n").rows
     assert (row.sku, row.variables, row.seed) == ("1", {"Place": ("x",)}, 5)
 
@@ -61,7 +61,7 @@ def test_composed_and_decomposed_accents_are_one_text() -> None:
     assert one.prompt == two.prompt
 
 
-def test_everything_that_is_wrong_is_said_at_once() -> None:
+def test_all_errors_are_reported_together() -> None:
     sheet = parse(
         "sku,prompt,template,n,seed,size,scale,placement,expand,var:a b,promt\n"
         ",x,,many,-1,tiny,7,top,both,,\n"
@@ -88,13 +88,13 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
     assert (by_column["seed"].value, by_column["n"].value) == ("-1", "many")
 
 
-def test_rows_with_a_wrong_cell_are_still_there_to_be_checked_on() -> None:
+def test_rows_with_a_wrong_cell_are_kept_for_further_checks() -> None:
     sheet = parse("sku,prompt,n,channel\n1,x,many,web\n")
     assert [(row.channel, row.n) for row in sheet.rows] == [("web", 1)]
     assert len(sheet.errors) == 1
 
 
-def test_a_wrong_list_is_said() -> None:
+def test_a_wrong_list_is_an_error() -> None:
     assert said(parse("sku,template,var:a\n1,{{ a }},x | | y\n")) == [
         (2, "var:a", "there is an empty value in this list")
     ]

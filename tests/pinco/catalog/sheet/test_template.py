@@ -35,7 +35,7 @@ def test_values_are_text_and_never_templates() -> None:
 
 
 @given(_values)
-def test_a_value_comes_out_as_it_went_in(value: str) -> None:
+def test_values_are_rendered_unchanged(value: str) -> None:
     assert render("{{ x }}", x=value) == " ".join(value.split())
 
 
@@ -80,7 +80,7 @@ def test_a_missing_value_is_an_error_that_names_it() -> None:
         "{{ cycler('a') }}",
     ],
 )
-def test_what_could_run_away_or_break_out_is_refused(source: str) -> None:
+def test_loops_calls_and_access_to_attributes_are_refused(source: str) -> None:
     with pytest.raises(TemplateError):
         PromptTemplate(source)
 
@@ -95,13 +95,13 @@ def test_broken_templates_are_refused(source: str) -> None:
 
 
 @pytest.mark.parametrize(("left", "right"), [("(", ")"), ("not ", ""), ("x if x else ", "")])
-def test_bottomless_nesting_is_refused(left: str, right: str) -> None:
+def test_deep_nesting_is_refused(left: str, right: str) -> None:
     times = 3900 // len(left + right)
     with pytest.raises(TemplateError, match="nested too deeply"):
         PromptTemplate("{{" + left * times + "x" + right * times + "}}")
 
 
-def test_the_refusal_of_a_loop_tells_the_way_out() -> None:
+def test_the_refusal_of_a_loop_names_the_way_out() -> None:
     with pytest.raises(TemplateError, match=r"a loop .*a \| b \| c"):
         PromptTemplate("{% for a in b %}{% endfor %}")
 
@@ -135,7 +135,7 @@ def test_lengths_are_limited() -> None:
     assert len(render("{{ x }}" * 2, x="y" * 1000)) == MAX_PROMPT
 
 
-def test_what_has_something_to_fill_in() -> None:
+def test_texts_with_something_to_fill_in_are_templates() -> None:
     assert is_template("a {{ b }}")
     assert is_template("{% if a %}b{% endif %}")
     assert not is_template("a {b}")

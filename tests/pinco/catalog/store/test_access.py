@@ -31,7 +31,7 @@ def test_s3_addresses_are_read(bucket: str, s3_endpoint: str) -> None:
     assert StoreAccess(s3_endpoint).head(f"s3://{bucket}/photos/2.png") is None
 
 
-def test_a_folder_is_no_object(tmp_path: Path) -> None:
+def test_a_folder_is_not_an_object(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="is a directory"):
         DEFAULT_ACCESS.read(str(tmp_path))
     assert DEFAULT_ACCESS.head(str(tmp_path)) is None

@@ -21,12 +21,12 @@ def test_a_taken_key_keeps_its_content(store: Store) -> None:
     assert store.get("key") == b"first"
 
 
-def test_a_missing_object_is_said_with_its_address(store: Store) -> None:
+def test_the_error_of_a_missing_object_names_its_address(store: Store) -> None:
     with pytest.raises(ObjectNotFoundError, match="missing/thing"):
         store.get("missing/thing")
 
 
-def test_listing_goes_by_prefix_in_order(store: Store) -> None:
+def test_listing_is_by_prefix_and_in_order(store: Store) -> None:
     for key in ("b/2", "a/1", "b/10", "bc"):
         store.put_if_absent(key, b"x")
     assert [info.key for info in store.list()] == ["a/1", "b/10", "b/2", "bc"]
@@ -40,7 +40,7 @@ def test_listing_and_head_agree(store: Store) -> None:
     assert list(store.list()) == [store.head("x")]
 
 
-def test_delete_removes_and_does_not_mind_absence(store: Store) -> None:
+def test_delete_removes_and_accepts_absence(store: Store) -> None:
     store.put_if_absent("x", b"1")
     store.delete("x")
     store.delete("x")

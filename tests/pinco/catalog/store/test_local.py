@@ -21,7 +21,7 @@ def _race(root: str, name: str, start: object, won: object) -> None:
             won.put((number, name))  # type: ignore[attr-defined]
 
 
-def test_one_of_several_processes_wins_each_key(tmp_path: Path) -> None:
+def test_exactly_one_of_several_processes_creates_each_key(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     start, won = context.Barrier(3), context.Queue()
     processes = [context.Process(target=_race, args=(str(tmp_path), name, start, won)) for name in "abc"]
@@ -37,7 +37,7 @@ def test_one_of_several_processes_wins_each_key(tmp_path: Path) -> None:
     assert all(store.get(f"k/{number}") == name.encode() * 1000 for number, name in winners)
 
 
-def test_readers_see_whole_objects_or_none(tmp_path: Path) -> None:
+def test_readers_see_complete_objects_or_none(tmp_path: Path) -> None:
     store, whole, stop, halves = LocalStore(tmp_path), b"x" * 200_000, threading.Event(), []
 
     def look() -> None:
@@ -53,14 +53,14 @@ def test_readers_see_whole_objects_or_none(tmp_path: Path) -> None:
     assert halves == []
 
 
-def test_nothing_is_left_of_a_lost_race(tmp_path: Path) -> None:
+def test_a_failed_create_leaves_no_file(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     store.put_if_absent("x", b"1")
     store.put_if_absent("x", b"2")
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["x"]
 
 
-def test_what_a_dead_writer_left_is_invisible_and_swept(tmp_path: Path) -> None:
+def test_files_of_a_killed_writer_are_invisible_and_removed(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     store.put_if_absent("x", b"1")
     staged = tmp_path / ".staging" / "dead"
@@ -78,7 +78,7 @@ def test_keys_cannot_leave_the_folder(tmp_path: Path, key: str) -> None:
         LocalStore(tmp_path).put_if_absent(key, b"")
 
 
-def test_a_file_system_without_hard_links_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_hard_links_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOTSUP, "Operation not supported")
 
@@ -88,7 +88,7 @@ def test_a_file_system_without_hard_links_is_said(tmp_path: Path, monkeypatch: p
     assert list((tmp_path / ".staging").iterdir()) == []
 
 
-def test_a_path_that_is_a_file_is_said(tmp_path: Path) -> None:
+def test_a_path_that_is_a_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StoreError, match="cannot be written: "):
         LocalStore(tmp_path / "file").put_if_absent("x", b"1")

@@ -56,17 +56,17 @@ def test_a_presigned_address_opens_without_credentials(store: S3Store) -> None:
         assert answer.headers["Content-Type"] == "text/plain"
 
 
-def test_a_missing_bucket_is_said(s3_endpoint: str) -> None:
+def test_a_missing_bucket_is_named_in_the_error(s3_endpoint: str) -> None:
     store = S3Store("s3://no-such-bucket/prefix", endpoint=s3_endpoint)
     for use in (lambda: store.get("x"), lambda: list(store.list()), lambda: store.put_if_absent("x", b"")):
         with pytest.raises(StoreError, match=r"no bucket 'no-such-bucket' at http.*Create it"):
             use()
 
 
-def test_a_conflict_is_asked_again_with_the_same_key(store: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_a_conflict_the_same_key_is_tried_again(store: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
     conflict = ("ConditionalRequestConflict", 409)
     monkeypatch.setattr(store._client, "put_object", _answers(conflict, conflict))
-    monkeypatch.setattr(s3.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(S3Store._create.retry, "sleep", lambda seconds: None)  # type: ignore[attr-defined]
     assert store.put_if_absent("x", b"1")
     monkeypatch.setattr(store._client, "put_object", _answers(conflict, ("PreconditionFailed", 412)))
     assert not store.put_if_absent("x", b"1")
@@ -87,7 +87,7 @@ def test_other_answers_keep_their_code(store: S3Store, monkeypatch: pytest.Monke
         store.put_if_absent("x", b"1")
 
 
-def test_missing_credentials_are_said(monkeypatch: pytest.MonkeyPatch, s3_endpoint: str) -> None:
+def test_missing_credentials_are_named_in_the_error(monkeypatch: pytest.MonkeyPatch, s3_endpoint: str) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     s3._client.cache_clear()
@@ -101,7 +101,7 @@ def test_missing_credentials_are_said(monkeypatch: pytest.MonkeyPatch, s3_endpoi
         s3.boto3.setup_default_session()
 
 
-def test_an_unreachable_server_is_said(monkeypatch: pytest.MonkeyPatch, store: S3Store) -> None:
+def test_an_unreachable_server_is_named_in_the_error(monkeypatch: pytest.MonkeyPatch, store: S3Store) -> None:
     def fail(**_: Any) -> None:
         raise botocore.exceptions.EndpointConnectionError(endpoint_url="http://127.0.0.1:1")
 

@@ -8,7 +8,7 @@ import torch
 
 from pinco.toy.drawing.data import SceneSet, Sets
 from pinco.toy.drawing.scenes import SIZES
-from pinco.toy.model.vae import VaeTask, decode, encode, new_vae, on_neutral, set_latent_scale, to_signed
+from pinco.toy.model.vae import VaeTask, decode, encode, new_vae, set_latent_scale, to_signed
 from pinco.training.config import TrainingConfig
 from pinco.training.loop import train
 
@@ -49,11 +49,9 @@ def test_latent_scale_is_measured_and_undone_by_decoding(vae: torch.nn.Module, s
     torch.testing.assert_close(decode(vae, encode(vae, x)), decode(vae, raw, raw=True), rtol=1e-4, atol=1e-4)
 
 
-def test_signed_pixels_and_neutral_ground() -> None:
+def test_signed_pixels() -> None:
     pixels = np.array([[[[0, 127, 255]]]], np.uint8)
     assert to_signed(pixels).flatten().tolist() == pytest.approx([-1, -1 / 255, 1], abs=1e-6)
-    layer = np.array([[[[200, 100, 0, 255], [200, 100, 0, 0], [228, 28, 128, 51]]]], np.uint8)
-    assert on_neutral(layer).tolist() == [[[[200, 100, 0], [128, 128, 128], [148, 108, 128]]]]
 
 
 def test_a_few_steps_on_a_tiny_set_raise_the_psnr(vae: torch.nn.Module, sets: Sets, tmp_path: Path) -> None:

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from pinco.catalog.quality import QualityRules, core_identical, decide, extension, shrinkage
+from pinco.catalog.quality.measures import core_identical, extension, psnr, psnr_of_error, shrinkage
+from preprocessing.arrays import U8
 from preprocessing.canvas import Layer
+
+PICTURES = arrays(np.uint8, (5, 4, 3))
 
 
 def rectangle(x0: int, x1: int, level: int = 255) -> np.ndarray:
@@ -73,38 +78,52 @@ def test_areas_add_up(seed: int) -> None:
     assert grown * area == pytest.approx(float((found > 0).sum()) - float(area))
 
 
-def test_a_good_picture_is_ok_without_a_reason() -> None:
-    verdict = decide(identical=True, confidence=1.0, extension=0.02, shrinkage=0.0)
-    assert (verdict.status, verdict.reason) == ("ok", "")
+def full(value: int, shape: tuple[int, ...] = (8, 8, 3)) -> U8:
+    return np.full(shape, value, np.uint8)
 
 
-def test_what_was_not_measured_does_not_count() -> None:
-    assert decide(identical=True, confidence=1.0).status == "ok"
+@pytest.mark.parametrize(("difference", "decibel"), [(255, 0.0), (1, 48.1308), (16, 24.0484)])
+def test_psnr_of_a_known_difference(difference: int, decibel: float) -> None:
+    assert psnr(full(difference), full(0)) == pytest.approx(decibel, abs=1e-3)
+    assert psnr(full(0), full(difference)) == pytest.approx(decibel, abs=1e-3)  # no wrap-around of uint8
 
 
-@pytest.mark.parametrize(
-    ("measures", "status", "reason"),
-    [
-        ({"identical": False}, "rejected", "not those of its photo"),
-        ({"confidence": 0.3}, "review", "uncertain (30%)"),
-        ({"extension": 0.5}, "review", "may have grown: 50%"),
-        ({"extension": 1.5}, "rejected", "grew by 150%"),
-        ({"shrinkage": 0.5}, "review", "partly covered: 50%"),
-    ],
-)
-def test_each_rule_speaks(measures: dict[str, float], status: str, reason: str) -> None:
-    good = {"identical": True, "confidence": 0.95, "extension": 0.0, "shrinkage": 0.0}
-    verdict = decide(**{**good, **measures})  # type: ignore[arg-type]
-    assert verdict.status == status and reason in verdict.reason
+def test_psnr_of_equal_pictures_is_infinite() -> None:
+    assert psnr(full(7), full(7)) == math.inf == psnr_of_error(0.0)
 
 
-def test_all_reasons_are_given_and_the_worst_decides() -> None:
-    verdict = decide(identical=False, confidence=0.1, shrinkage=0.9)
-    assert verdict.status == "rejected" and verdict.reason.count(".") >= 3
+def test_only_fully_opaque_pixels_count() -> None:
+    picture, alpha = full(100), np.zeros((8, 8), np.uint8)
+    picture[:4] = 255
+    alpha[4:] = 255
+    alpha[3] = 254
+    assert psnr(picture, full(100), alpha) == math.inf
+    alpha[3] = 255
+    assert psnr(picture, full(100), alpha) < 20
 
 
-def test_limits_can_be_moved() -> None:
-    strict = QualityRules(review_confidence=0.99, review_extension=0.01)
-    assert decide(identical=True, confidence=0.98, rules=strict).status == "review"
-    assert decide(identical=True, confidence=1.0, extension=0.02, rules=strict).status == "review"
-    assert decide(identical=True, confidence=0.98, extension=0.02).status == "ok"
+def test_pictures_of_different_shape_and_masks_without_a_core_are_refused() -> None:
+    with pytest.raises(ValueError, match="cannot compare"):
+        psnr(full(0), full(0, (8, 9, 3)))
+    with pytest.raises(ValueError, match="no opaque pixel"):
+        psnr(full(0), full(0), full(254, (8, 8)))
+
+
+@given(PICTURES, PICTURES)
+def test_psnr_is_symmetric_and_infinite_for_equal_pictures_only(one: U8, other: U8) -> None:
+    value = psnr(one, other)
+    assert value >= 0.0
+    assert value == psnr(other, one)
+    assert (value == math.inf) == np.array_equal(one, other)
+
+
+@given(PICTURES, st.integers(1, 60))
+def test_a_larger_error_never_reads_better(picture: U8, step: int) -> None:
+    truth = picture // 2
+    near, far = truth + np.uint8(step), truth + np.uint8(2 * step)
+    assert psnr(far, truth) < psnr(near, truth)
+
+
+def test_psnr_of_an_error_counts_from_its_peak() -> None:
+    assert psnr_of_error(0.01, peak=1.0) == pytest.approx(20.0)
+    assert psnr_of_error(1.0) == pytest.approx(48.1308, abs=1e-4)

@@ -1,0 +1,189 @@
+"""The attention processor that all families share: when the subject is attended to, and with which keys.
+
+A family's processor adds what only the family knows: the arguments of its attention, its projections and its output.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from pinco.adapter.attention import Form, subject_attention
+from pinco.adapter.layer import SubjectLayer
+from pinco.adapter.positions import Positions
+from pinco.adapter.subject import KeyValue, Subject, tile
+
+
+class AttachedAdapter(Protocol):
+    """What the processors of an attached adapter ask of it."""
+
+    @property
+    def anchor(self) -> bool:
+        """Whether the subject keys carry the positions of their latent tokens."""
+
+    @property
+    def disabled(self) -> bool:
+        """Whether the adapter's scale is zero."""
+
+    def weights(self, layer: SubjectLayer) -> tuple[Tensor, Tensor]:
+        """`a` and `b` of one layer."""
+
+    def positions(self, grid: tuple[int, int], device: Any) -> Positions | None:
+        """The positions that the backbone gives an image of `grid` tokens, where the grid alone decides them."""
+
+
+@dataclass(frozen=True)
+class Projections:
+    """The backbone's own queries, keys and values of one attention call.
+
+    Attributes:
+        query: `[B, S, H, D]`, normalised and with positions.
+        key: As `query`.
+        value: `[B, S, H, D]`.
+        positions: Of the image tokens, where the call holds them.
+        keep: `[B, S]` bool, `False` for keys that nobody may attend to; `None` where all may be.
+    """
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    positions: Positions | None = None
+    keep: Tensor | None = None
+
+
+class SubjectProcessor(ABC):
+    """Attention processor of one adapted layer. No `nn.Module`, so that no weight enters the backbone's state dict.
+
+    Without a subject, and where the layer's gates are all zero, it hands the call to the original processor: only the
+    backbone's own kernel is bit-identical to the backbone.
+
+    A family's class defines `__call__` with the very arguments of the original processor plus `subject`, because
+    diffusers passes on only what a processor's signature names, and calls `attend` from there.
+
+    Attributes:
+        form: Which form of the equation the family takes.
+    """
+
+    form: ClassVar[Form] = "joint"
+
+    def __init__(
+        self,
+        number: int | None = None,
+        layer: SubjectLayer | None = None,
+        adapter: AttachedAdapter | None = None,
+        base: Any = None,
+    ) -> None:
+        """Stand in for `base` at layer `number`.
+
+        Raises:
+            RuntimeError: An argument is missing: diffusers' `load_ip_adapter` makes processors again, from their class
+                alone.
+        """
+        if number is None or layer is None or adapter is None or base is None:
+            raise RuntimeError(
+                "a Pinco adapter is attached to this backbone and its processors cannot be made anew: "
+                "call adapter.detach() before load_ip_adapter or set_attn_processor"
+            )
+        self.number = number
+        self.layer = layer
+        self.adapter = adapter
+        self.base = base
+
+    @property
+    def _attention_backend(self) -> Any:
+        return self.base._attention_backend
+
+    @_attention_backend.setter
+    def _attention_backend(self, backend: Any) -> None:
+        self.base._attention_backend = backend
+
+    @abstractmethod
+    def projections(self, attn: Any, image_tokens: int, *args: Any) -> Projections:
+        """The backbone's own queries, keys and values.
+
+        Args:
+            attn: The attention module.
+            image_tokens: How many of the tokens are the image's, so that their rows of a table can be found.
+            args: Those of `attend`.
+
+        Raises:
+            ValueError: The call holds an attention mask that the family cannot take beside a subject.
+        """
+
+    @abstractmethod
+    def output(self, attn: Any, attended: Tensor, *args: Any) -> Any:
+        """What the original processor returns, from the attended values `[B, S, H * D]`."""
+
+    def attend(self, attn: Any, subject: Subject | None, *args: Any) -> Any:
+        """Attend, to the subject too if there is one that this layer lets in.
+
+        Args:
+            attn: The attention module.
+            subject: What to attend to.
+            args: What the original processor takes after `attn`, in its order.
+
+        Returns:
+            What the original processor returns.
+        """
+        if subject is None or self.adapter.disabled:
+            return self.base(attn, *args)
+        if subject.cache is not None and subject.cache[self.number] is None:
+            return self.base(attn, *args)
+        a, b = self.adapter.weights(self.layer)
+        # While training, a zero gate must still get its gradient; on an accelerator the test would wait for the device,
+        # which is why a cache settles it once per subject.
+        if subject.cache is None and not self._learning and not bool(b.any()):
+            return self.base(attn, *args)
+        own = self.projections(attn, subject.latent_tokens, *args)
+        subject_key, subject_value = self._keys_values(subject, own)
+        q, k, v, ks, vs = (x.transpose(1, 2) for x in (own.query, own.key, own.value, subject_key, subject_value))
+        keep = None if subject.keep is None else tile(subject.keep, q.shape[0])
+        attended = subject_attention(q, k, v, ks, vs, a, b, keep, own.keep, self.form)
+        return self.output(attn, attended.transpose(1, 2).flatten(2, 3), *args)
+
+    @property
+    def _learning(self) -> bool:
+        return torch.is_grad_enabled() and self.layer.gate.value.requires_grad
+
+    def _keys_values(self, subject: Subject, own: Projections) -> KeyValue:
+        """The subject's keys and values for every sample of the call."""
+        batch = own.query.shape[0]
+        if subject.cache is None:
+            positions = None
+            if self.adapter.anchor:
+                positions = own.positions or self.adapter.positions(subject.grid, subject.tokens.device)
+            return keys_values(self.layer, subject, positions, batch)
+        if self._learning:
+            raise RuntimeError("a cached subject carries no gradients: encode it with cache=False to train")
+        cached = subject.cache[self.number]
+        assert cached is not None  # `attend` has sent those to the base processor
+        keys, values = (tile(tensor, batch) for tensor in cached)
+        if self.adapter.anchor and not subject.anchored and own.positions is not None:
+            keys = own.positions.on_keys(keys, None if subject.index is None else tile(subject.index, batch))
+        return keys, values
+
+
+def keys_values(
+    layer: SubjectLayer, subject: Subject, positions: Positions | None, batch: int | None = None
+) -> KeyValue:
+    """A layer's keys and values for a subject.
+
+    Args:
+        layer: The adapter's part of the layer.
+        subject: Its tokens are projected; its cache is not read.
+        positions: One row per latent token, which the keys are anchored to; `None` leaves them without positions.
+        batch: Samples to tile the subjects to; `None` leaves their number.
+
+    Returns:
+        Two tensors `[B, N_sub, H, D]`.
+    """
+    batch = batch or subject.batch
+    key_tokens = None if positions is None else positions.on_tokens(subject.tokens, subject.index)
+    keys, values = (tile(tensor, batch) for tensor in layer(subject.tokens, key_tokens))
+    if positions is not None:
+        keys = positions.on_keys(keys, None if subject.index is None else tile(subject.index, batch))
+    return keys, values

@@ -1,0 +1,1 @@
+"""What is measured on every image, and the status that follows from it."""

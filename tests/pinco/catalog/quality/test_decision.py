@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import pytest
+
+from pinco.catalog.quality.decision import QualityRules, decide
+
+
+def test_a_good_picture_is_ok_without_a_reason() -> None:
+    verdict = decide(identical=True, confidence=1.0, extension=0.02, shrinkage=0.0)
+    assert (verdict.status, verdict.reason) == ("ok", "")
+
+
+def test_what_was_not_measured_does_not_count() -> None:
+    assert decide(identical=True, confidence=1.0).status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("measures", "status", "reason"),
+    [
+        ({"identical": False}, "rejected", "not those of its photo"),
+        ({"confidence": 0.3}, "review", "uncertain (30%)"),
+        ({"extension": 0.5}, "review", "may have grown: 50%"),
+        ({"extension": 1.5}, "rejected", "grew by 150%"),
+        ({"shrinkage": 0.5}, "review", "partly covered: 50%"),
+    ],
+)
+def test_each_rule_gives_its_status_and_reason(measures: dict[str, float], status: str, reason: str) -> None:
+    good = {"identical": True, "confidence": 0.95, "extension": 0.0, "shrinkage": 0.0}
+    verdict = decide(**{**good, **measures})  # type: ignore[arg-type]
+    assert verdict.status == status and reason in verdict.reason
+
+
+def test_all_reasons_are_given_and_the_worst_decides() -> None:
+    verdict = decide(identical=False, confidence=0.1, shrinkage=0.9)
+    assert verdict.status == "rejected" and verdict.reason.count(".") >= 3
+
+
+def test_limits_can_be_moved() -> None:
+    strict = QualityRules(review_confidence=0.99, review_extension=0.01)
+    assert decide(identical=True, confidence=0.98, rules=strict).status == "review"
+    assert decide(identical=True, confidence=1.0, extension=0.02, rules=strict).status == "review"
+    assert decide(identical=True, confidence=0.98, extension=0.02).status == "ok"
