@@ -44,8 +44,9 @@ def show(
     from flows.progress import describe
     from pinco.catalog.manifest.readers import read_manifest
 
+    then = parse_as_of(as_of)
     with cli_errors():
-        manifest = read_manifest(_open(store, s3_endpoint, as_of), run_id=run, columns=SHOWN)
+        manifest = read_manifest(_open(store, s3_endpoint, then), run_id=run, columns=SHOWN)
     table = Table()
     for name in ("sku", "prompt", "status", "why"):
         table.add_column(name, no_wrap=True, overflow="ellipsis")
@@ -72,8 +73,9 @@ def export(
     """Write all visible rows to one Parquet file, for those who want a file."""
     from pinco.catalog.manifest.readers import export_manifest
 
+    then = parse_as_of(as_of)
     with cli_errors():
-        rows = export_manifest(_open(store, s3_endpoint, as_of), out, run_id=run)
+        rows = export_manifest(_open(store, s3_endpoint, then), out, run_id=run)
     typer.echo(f"{rows} rows written to {out}")
 
 
@@ -158,21 +160,23 @@ def migrate(store: StoreArgument, s3_endpoint: EndpointOption = None) -> None:
         )
 
 
-def _open(store: str, s3_endpoint: str | None, as_of: str | None = None) -> ManifestTable:
+def _open(store: str, s3_endpoint: str | None, as_of: int | datetime | None = None) -> ManifestTable:
     from flows.settings import load_settings
     from pinco.catalog.manifest.table import ManifestTable
     from pinco.catalog.store.access import open_store
 
     access = load_settings(s3_endpoint=s3_endpoint).access
-    return ManifestTable(open_store(store, access), as_of=None if as_of is None else parse_as_of(as_of))
+    return ManifestTable(open_store(store, access), as_of=as_of)
 
 
-def parse_as_of(text: str) -> int | datetime:
-    """A version number, or a time; without a time zone it is UTC.
+def parse_as_of(text: str | None) -> int | datetime | None:
+    """A version number, or a time; without a time zone it is UTC. None stays None: now.
 
     Raises:
         typer.BadParameter: It is neither.
     """
+    if text is None:
+        return None
     if re.fullmatch(r"\d{1,9}", text):
         return int(text)
     try:

@@ -145,6 +145,8 @@ class ManifestTable:
                 stop=stop_after_attempt(_TRIES),
             ):
                 with attempt:
+                    if attempt.retry_state.attempt_number > 1:
+                        self.refresh()  # after the wait: what was looked at before it is old already
                     return self._try_append(rows, run_id, batch, base)
         except RetryError as error:
             raise ManifestError(
@@ -175,8 +177,10 @@ class ManifestTable:
             )
         except (DeltaError, OSError) as error:
             # Another writer was faster, or this write did happen and its answer was lost: the next look tells.
+            if isinstance(error, CommitFailedError):
+                raise _BehindError from error
             self.refresh()
-            if isinstance(error, CommitFailedError) or self._holds(self._writable(), run_id, batch):
+            if self._holds(self._writable(), run_id, batch):
                 raise _BehindError from error
             raise ManifestError(f"{self.store.uri_of(TABLE)} cannot be written: {error}") from error
         sync_version(self.store, version)
