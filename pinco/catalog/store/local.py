@@ -112,6 +112,9 @@ class LocalStore:
                 removed += 1
         return removed
 
+    def object_store_options(self) -> dict[str, str]:
+        return {}
+
     def presign(self, key: str, expires: int = 3600) -> str:
         del expires  # a file's address does not expire
         return self._path(key).as_uri()

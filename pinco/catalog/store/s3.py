@@ -19,6 +19,7 @@ MAX_CONNECTIONS = 64
 """At least as many as there are threads on one store, so that none waits for a connection."""
 
 _PAGE = 1000
+_DEFAULT_REGION = "us-east-1"
 _ABSENT = {"NoSuchKey", "404", "NotFound"}
 
 
@@ -52,6 +53,7 @@ class S3Store:
         self._bucket = bucket
         self._prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""
         self._endpoint = endpoint
+        self._session = _session(region, profile)
         self._client = _client(endpoint, region, profile)
 
     @property
@@ -124,6 +126,24 @@ class S3Store:
         del before  # a single PUT is whole or nothing
         return 0
 
+    def object_store_options(self) -> dict[str, str]:
+        with self._errors(""):
+            credentials = self._session.get_credentials()
+            if credentials is None:
+                raise botocore.exceptions.NoCredentialsError
+            frozen = credentials.get_frozen_credentials()
+        server: str = self._client.meta.endpoint_url
+        options = {
+            "aws_access_key_id": frozen.access_key,
+            "aws_secret_access_key": frozen.secret_key,
+            "aws_endpoint_url": server,
+            "aws_region": self._client.meta.region_name or _DEFAULT_REGION,
+            "aws_virtual_hosted_style_request": "false",
+            "aws_conditional_put": "etag",  # If-None-Match: a table's version is created by exactly one writer
+            "allow_http": str(server.startswith("http://")).lower(),
+        }
+        return options | ({"aws_session_token": frozen.token} if frozen.token else {})
+
     def presign(self, key: str, expires: int = 3600) -> str:
         with self._errors(key):
             url: str = self._client.generate_presigned_url(
@@ -171,6 +191,15 @@ class S3Store:
 
 
 @cache
+def _session(region: str | None, profile: str | None) -> Any:
+    """One session, and so one set of credentials that renews itself, per way of access and process."""
+    try:
+        return boto3.Session(region_name=region, profile_name=profile)
+    except (botocore.exceptions.BotoCoreError, ValueError) as error:
+        raise StoreError(f"S3 cannot be used as it is configured: {error}") from error
+
+
+@cache
 def _client(endpoint: str | None, region: str | None, profile: str | None) -> Any:
     """One client, and so one connection pool, per process and access; boto3's clients are thread-safe."""
     config = botocore.config.Config(
@@ -181,7 +210,6 @@ def _client(endpoint: str | None, region: str | None, profile: str | None) -> An
         read_timeout=60,
     )
     try:
-        session = boto3.Session(region_name=region, profile_name=profile)
-        return session.client("s3", endpoint_url=endpoint, config=config)
+        return _session(region, profile).client("s3", endpoint_url=endpoint, config=config)
     except (botocore.exceptions.BotoCoreError, ValueError) as error:
         raise StoreError(f"S3 cannot be used as it is configured: {error}") from error
