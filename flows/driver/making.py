@@ -51,7 +51,7 @@ def make_images(
     try:
         with StopRequest() as stop, watch(recorder.snapshot, len(takes)):
             session.wait()
-            _dispatch(takes, spec, settings, recorder, stop)
+            _dispatch(takes, spec, settings, session, recorder, stop)
     except Exception as ended:
         log.error("the run ends early: %s", ended)
         error = ended
@@ -73,6 +73,7 @@ def _dispatch(
     takes: Sequence[Take],
     spec: RunSpec,
     settings: Settings,
+    session: RaySession,
     recorder: Recorder,
     stop: StopRequest,
 ) -> None:
@@ -94,6 +95,10 @@ def _dispatch(
             kills=refusal.kills,
         )
 
+    def tick() -> None:
+        session.check()
+        recorder.tick()
+
     Dispatch(
         schedule,
         lanes=lanes,
@@ -101,7 +106,7 @@ def _dispatch(
         make_generator=lambda: remote_generator(spec, settings.model, settings.ray, gpus=gpus),
         refuse=refuse,
         deliver=recorder.add,
-        tick=recorder.tick,
+        tick=tick,
         stopping=lambda: stop.wanted,
         limits=Limits(
             preparers=settings.ray.preparers,

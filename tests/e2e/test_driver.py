@@ -108,3 +108,20 @@ def test_two_runs_at_once_leave_one_row_per_job(shop: Any) -> None:
     assert len(rows) == len({row.job_id for row in rows}) == 4
     assert sum(rows for _, rows in shop.appends()) == 4, "no job was appended twice"
     assert sum(summary.made - summary.dropped for summary in summaries) == 4
+
+
+def test_a_dead_raylet_ends_the_run_soon_with_what_is_finished_committed(shop: Any) -> None:
+    sheet = sheet_of(shop)
+    with driver(shop, sheet, commit_rows=1000) as process:
+        wait_until(lambda: shop.images() >= 2, process)
+        raylet = next(child for child in psutil.Process(process.pid).children() if child.name() == "raylet")
+        family = psutil.Process(process.pid).children(recursive=True)
+        began = time.monotonic()
+        raylet.kill()
+        output, _ = process.communicate(timeout=120)
+    assert time.monotonic() - began < 60
+    assert process.returncode == 3, output
+    assert "Ray's process" in output and "ended unexpectedly" in output
+    assert len(shop.rows()) >= 2 and all(row.image_uri for row in shop.rows())
+    _, alive = psutil.wait_procs(family, timeout=30)
+    assert [member.name() for member in alive] == []
