@@ -16,7 +16,14 @@ _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
 
 @dataclass(frozen=True)
 class Weights:
-    """Folders of a model. ``name`` goes into the manifest; ``segmenter`` None = the backbone's own, if it names one."""
+    """Folders of a model.
+
+    Attributes:
+        name: Goes into the manifest.
+        backbone: Of the diffusers pipeline.
+        adapter: None = the bare backbone.
+        segmenter: None = the backbone's own, if it names one.
+    """
 
     name: str
     backbone: str
@@ -27,7 +34,8 @@ class Weights:
 def find_weights(settings: ModelSettings) -> Weights:
     """The folders that the settings mean: those named, or the built-in toy with everything that belongs to it.
 
-    Raises FileNotFoundError with the way out where a folder is not there.
+    Raises:
+        FileNotFoundError: A folder is not there; the message says the way out.
     """
     if settings.backbone is None:
         toy = Path(assets())
