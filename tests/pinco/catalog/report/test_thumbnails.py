@@ -104,5 +104,5 @@ def test_whatever_a_decoder_raises_is_a_missing_picture(
 
 def test_the_pictures_own_comment_is_not_copied() -> None:
     data = encoded(Image.new("RGB", (40, 40)), "JPEG", comment=b"not for the public")
-    head, _, body = str(thumbnail_uri(data, 40)).partition(",")
+    body = str(thumbnail_uri(data, 40)).partition(",")[2]
     assert b"not for the public" not in base64.b64decode(body)
