@@ -23,8 +23,25 @@ def colour_space(icc: bytes | None) -> str:
         return ""
     try:
         return str(_profile(icc).profile.xcolor_space).strip()
-    except OSError:
+    except (OSError, ValueError):  # ValueError: the name of the colour space is not ASCII
         return ""
+
+
+def is_usable(icc: bytes) -> bool:
+    """Whether colours can be converted from a profile to sRGB: one that opens may still be damaged inside."""
+    mode = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}.get(colour_space(icc))
+    try:
+        return mode is not None and _converted(Image.new(mode, (1, 1)), icc, None).size == (1, 1)
+    except (OSError, ValueError, ImageCms.PyCMSError):
+        return False
+
+
+def is_target(icc: bytes) -> bool:
+    """Whether colours can be converted from sRGB to an RGB profile: those of cameras and scanners go one way only."""
+    try:
+        return colour_space(icc) == "RGB" and _converted(Image.new("RGB", (1, 1)), None, icc).size == (1, 1)
+    except (OSError, ValueError, ImageCms.PyCMSError):
+        return False
 
 
 def convert(pixels: U8, source: bytes | None, target: bytes | None) -> U8:

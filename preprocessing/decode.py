@@ -6,30 +6,35 @@ These pixels are "the source" that the delivered product is identical to.
 from __future__ import annotations
 
 import io
-import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from preprocessing.arrays import U8
-from preprocessing.colour import colour_space, to_srgb
+from preprocessing.colour import colour_space, is_target, is_usable, to_srgb
 from preprocessing.errors import (
     EmptyPhotoError,
     NotAPhotoError,
+    PhotoError,
     PhotoTooLargeError,
     TruncatedPhotoError,
     UnsupportedPhotoError,
 )
+from preprocessing.file_kind import READABLE, file_kind, jpeg_scans, webp_canvas
+from preprocessing.orientation import SIDEWAYS, orientation, turned
 
 FORMATS = {"JPEG": "JPEG", "MPO": "JPEG", "PNG": "PNG", "WEBP": "WebP"}
 """Pillow's name of the format and ours. MPO is a JPEG with further pictures after the first; telephones write it."""
 
-_ORIENTATION = 0x0112
-_SIDEWAYS = (5, 6, 7, 8)
+MAX_SCANS = 64
+"""Passes of a progressive JPEG. Encoders write about ten; thousands keep a decoder busy for hours."""
+
+_MAX_OPENED = 178_956_970
+"""Pixels above which no file is opened at all; Pillow's own limit, which comes too late for WebP."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +62,13 @@ def read_size(data: bytes) -> tuple[int, int]:
     """
     with _opened(data) as image:
         width, height = image.size
-        return (height, width) if _orientation(image, data) in _SIDEWAYS else (width, height)
+        return (height, width) if orientation(image, data) in SIDEWAYS else (width, height)
 
 
 def decode(data: bytes, *, max_pixels: int) -> Photo:
     """Decode a JPEG, PNG or WebP file.
+
+    EXIF data that is damaged counts as absent, and so does a colour profile that cannot be used; the pixels decide.
 
     Args:
         data: The file.
@@ -81,80 +88,57 @@ def decode(data: bytes, *, max_pixels: int) -> Photo:
                 f"The photo has {width} x {height} pixels, more than the limit of {max_pixels / 1e6:.0f} million. "
                 "Please upload a smaller version."
             )
-        orientation = _orientation(image, data)
-        try:
-            image.load()
-        except (OSError, SyntaxError, ValueError, struct.error, EOFError) as error:
-            raise TruncatedPhotoError(
-                "The photo file is incomplete or damaged; it may have been cut off while it was uploaded. "
-                "Please upload it again."
-            ) from error
+        if image.format in ("JPEG", "MPO") and (scans := jpeg_scans(data)) > MAX_SCANS:
+            raise UnsupportedPhotoError(
+                f"The photo is a progressive JPEG of {scans} passes, more than the limit of {MAX_SCANS}. "
+                "Please save it again as an ordinary JPEG."
+            )
+        image.load()
         rgb, alpha, icc = _to_rgb(image)
-        upright = [np.ascontiguousarray(_turned(part, orientation)) for part in (rgb, alpha) if part is not None]
+        way = orientation(image, data)
+        upright = [np.ascontiguousarray(turned(part, way)) for part in (rgb, alpha) if part is not None]
         return Photo(upright[0], upright[1] if alpha is not None else None, icc, FORMATS[str(image.format)])
 
 
 @contextmanager
 def _opened(data: bytes) -> Iterator[Image.Image]:
+    """The opened file. Whatever Pillow raises for it, here or inside the block, becomes a `PhotoError`."""
     if not data:
         raise EmptyPhotoError("The photo file is empty (0 bytes). Please upload it again.")
+    kind = file_kind(data)
+    if not kind:
+        raise NotAPhotoError("The file is not a photo: its content is not an image. Please upload a JPEG, PNG or WebP.")
+    if kind not in READABLE:
+        raise UnsupportedPhotoError(f"The photo is a {kind} file. Please save it as JPEG, PNG or WebP.")
+    opened = False
     try:
+        width, height = webp_canvas(data) or (0, 0) if kind == "WEBP" else (0, 0)
+        if width * height > _MAX_OPENED:
+            raise Image.DecompressionBombError
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the caller's own limit decides
-            image = Image.open(io.BytesIO(data))
-    except Image.DecompressionBombError as error:
+            image = Image.open(io.BytesIO(data), formats=[kind])
+        opened = True
+        with image:
+            if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
+                raise UnsupportedPhotoError(
+                    "The photo is an animation. Please save one picture of it as JPEG, PNG or WebP."
+                )
+            yield image
+    except PhotoError:
+        raise
+    except (Image.DecompressionBombError, MemoryError) as error:
         raise PhotoTooLargeError(
             "The photo has far too many pixels to be opened. Please upload a smaller version."
         ) from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, struct.error, EOFError) as error:
-        if _looks_like_photo(data):
-            raise TruncatedPhotoError("The photo file ends before its first pixel. Please upload it again.") from error
-        raise NotAPhotoError(
-            "The file is not a photo: its content is not an image. Please upload a JPEG, PNG or WebP."
+    # Decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error, RuntimeError, ... for damaged files.
+    except Exception as error:
+        raise TruncatedPhotoError(
+            "The photo file is incomplete or damaged; it may have been cut off while it was uploaded. "
+            "Please upload it again."
+            if opened
+            else "The photo file is damaged, or ends before its first pixel. Please upload it again."
         ) from error
-    with image:
-        if image.format not in FORMATS:
-            raise UnsupportedPhotoError(f"The photo is a {image.format} file. Please save it as JPEG, PNG or WebP.")
-        if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
-            raise UnsupportedPhotoError(
-                "The photo is an animation. Please save one picture of it as JPEG, PNG or WebP."
-            )
-        yield image
-
-
-def _looks_like_photo(data: bytes) -> bool:
-    return data.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
-
-
-def _orientation(image: Image.Image, data: bytes) -> int:
-    """EXIF orientation 1..8, without decoding pixels (Pillow's own `getexif` decodes a PNG that carries none)."""
-    exif = Image.Exif()
-    if image.format == "PNG":
-        exif.load(_png_exif(data))
-    else:
-        exif.load(image.info.get("exif", b""))
-    value = exif.get(_ORIENTATION, 1)
-    return value if value in range(1, 9) else 1
-
-
-def _png_exif(data: bytes) -> bytes:
-    """The eXIf chunk, which may also come after the pixels (PNG, third edition, 11.3.3.1)."""
-    at = 8
-    while at + 8 <= len(data):
-        (length,) = struct.unpack_from(">I", data, at)
-        if data[at + 4 : at + 8] == b"eXIf":
-            return b"Exif\0\0" + data[at + 8 : at + 8 + length]
-        at += length + 12
-    return b""
-
-
-def _turned(pixels: U8, orientation: int) -> U8:
-    """Stored pixels turned upright (EXIF 2.32, tag 0x0112)."""
-    if orientation in (2, 7):
-        return pixels[:, ::-1] if orientation == 2 else np.rot90(pixels, 1)[:, ::-1]
-    if orientation in (4, 5):
-        return pixels[::-1] if orientation == 4 else np.rot90(pixels, 1)[::-1]
-    return np.rot90(pixels, {3: 2, 6: 3, 8: 1}.get(orientation, 0))
 
 
 def _to_rgb(image: Image.Image) -> tuple[U8, U8 | None, bytes | None]:
@@ -167,7 +151,7 @@ def _to_rgb(image: Image.Image) -> tuple[U8, U8 | None, bytes | None]:
             f"The photo has an unusual pixel format ({image.mode}). Please save it as 8-bit RGB."
         )
     if image.mode == "CMYK":
-        if space != "CMYK":
+        if space != "CMYK" or not is_usable(icc):
             raise UnsupportedPhotoError(
                 "The photo is in CMYK (print colours) without a colour profile, so its colours cannot be known. "
                 "Please save it as RGB, or with its profile."
@@ -177,6 +161,11 @@ def _to_rgb(image: Image.Image) -> tuple[U8, U8 | None, bytes | None]:
     if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
         image = image.convert("RGBA")
         alpha = np.asarray(image)[..., 3]
-    if space == "GRAY" and image.mode == "L":  # a grey profile cannot describe RGB pixels
+    if space == "GRAY" and image.mode == "L" and is_usable(icc):  # a grey profile cannot describe RGB pixels
         return np.asarray(to_srgb(image, icc)), alpha, None
-    return np.asarray(image.convert("RGB")), alpha, icc if space == "RGB" else None
+    rgb = image.convert("RGB")
+    if space != "RGB" or not is_usable(icc):
+        return np.asarray(rgb), alpha, None
+    if not is_target(icc):  # the generated ground cannot be converted to it, so the photo is converted from it
+        return np.asarray(to_srgb(rgb, icc)), alpha, None
+    return np.asarray(rgb), alpha, icc

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageCms
 from skimage import data as photographs
 
-from preprocessing.colour import colour_space, convert, to_srgb
+from preprocessing.colour import colour_space, convert, is_target, is_usable, to_srgb
 
 COFFEE: np.ndarray = photographs.coffee()[:128, :192]
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -31,9 +31,18 @@ def test_the_colour_space_is_read_from_the_profile() -> None:
     assert colour_space(grey_profile(2.2)) == "GRAY"
 
 
-@pytest.mark.parametrize("icc", [None, b"", b"no profile", SRGB[:100]])
+@pytest.mark.parametrize("icc", [None, b"", b"no profile", SRGB[:100], SRGB.replace(b"RGB XYZ ", b"\xf5GB XYZ ")])
 def test_a_missing_or_damaged_profile_has_no_colour_space(icc: bytes | None) -> None:
     assert colour_space(icc) == ""
+
+
+def test_a_profile_that_opens_may_be_of_no_use() -> None:
+    assert is_usable(SRGB) and is_target(SRGB)
+    assert is_usable(grey_profile(2.2)) and not is_target(grey_profile(2.2))
+    without_curves = SRGB.replace(b"rTRC", b"xxxx")
+    assert colour_space(without_curves) == "RGB"
+    assert not is_usable(without_curves) and not is_target(without_curves)
+    assert not is_usable(b"no profile") and not is_target(b"")
 
 
 def test_grey_becomes_srgb_by_its_curve() -> None:

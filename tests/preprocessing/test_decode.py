@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -167,11 +168,110 @@ def test_cmyk_without_a_profile_is_refused_with_the_way_out() -> None:
 
 
 def test_other_formats_and_animations_are_refused_by_name() -> None:
-    with pytest.raises(UnsupportedPhotoError, match="TIFF"):
-        decode(encoded(COFFEE, "TIFF"), max_pixels=CAP)
+    for kind in ("TIFF", "GIF", "AVIF", "DDS"):
+        with pytest.raises(UnsupportedPhotoError, match=kind):
+            decode(encoded(COFFEE, kind), max_pixels=CAP)
     frames = [Image.fromarray(COFFEE[:20, :20]), Image.fromarray(COFFEE[20:40, :20])]
     with pytest.raises(UnsupportedPhotoError, match="animation"):
         decode(encoded(frames[0], "WEBP", save_all=True, append_images=frames[1:]), max_pixels=CAP)
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "GIF", "AVIF", "DDS", "JPEG2000", "BMP"])
+def test_no_decoder_of_another_format_is_started(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a file of another format was opened")
+
+    data = encoded(COFFEE[:40, :40], kind)
+    monkeypatch.setattr(Image, "open", refuse)
+    for broken in (data, data[:30], data[: len(data) // 2]):
+        with pytest.raises(UnsupportedPhotoError):
+            read_size(broken)
+
+
+@pytest.mark.parametrize("fmt", ["PNG", "JPEG", "WEBP"])
+def test_damaged_exif_costs_the_orientation_and_not_the_photo(fmt: str) -> None:
+    options = {"lossless": True} if fmt == "WEBP" else {}
+    data = encoded(COFFEE[:40, :60], fmt, exif=b"Exif\0\0garbage", **options)
+    assert read_size(data) == (60, 40)
+    plain = decode(encoded(COFFEE[:40, :60], fmt, **options), max_pixels=CAP)
+    assert np.array_equal(decode(data, max_pixels=CAP).rgb, plain.rgb)
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError, NotImplementedError, zlib.error, struct.error, ZeroDivisionError, KeyError]
+)
+def test_whatever_a_decoder_raises_is_a_photo_error(error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error("from the decoder")
+
+    data = encoded(COFFEE[:40, :40], "PNG")
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fail)
+    with pytest.raises(TruncatedPhotoError):
+        decode(data, max_pixels=CAP)
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(TruncatedPhotoError):
+        read_size(data)
+
+
+def test_an_interrupt_is_no_photo_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    data = encoded(COFFEE[:40, :40], "PNG")
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        decode(data, max_pixels=CAP)
+
+
+def test_memory_that_runs_out_is_a_photo_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    data = encoded(COFFEE[:40, :40], "PNG")
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fail)
+    with pytest.raises(PhotoTooLargeError):
+        decode(data, max_pixels=CAP)
+
+
+def test_an_enormous_webp_canvas_is_refused_before_it_is_allocated(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = bytearray(encoded(COFFEE[:40, :40], "WEBP", exif=oriented(6)))
+    data[24:30] = b"\xff\xff\0" * 2  # 65536 x 65536
+    monkeypatch.setattr(Image, "open", None)
+    with pytest.raises(PhotoTooLargeError):
+        read_size(bytes(data))
+
+
+def test_a_jpeg_of_thousands_of_scans_is_refused_before_they_are_decoded() -> None:
+    data = encoded(COFFEE, "JPEG", progressive=True)
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    with pytest.raises(UnsupportedPhotoError, match="progressive JPEG of 20"):
+        decode(data[:-2] + scan * 2000 + b"\xff\xd9", max_pixels=CAP)
+    assert decode(data, max_pixels=CAP).rgb.shape == COFFEE.shape
+
+
+@pytest.mark.parametrize("chunk", [b"zTXt", b"iTXt", b"iCCP"])
+def test_compressed_text_that_inflates_without_end_is_a_photo_error(chunk: bytes) -> None:
+    bomb = zlib.compress(b"\0" * 100_000_000, 9)
+    body = {b"zTXt": b"k\0\0", b"iTXt": b"k\0\1\0\0\0", b"iCCP": b"k\0\0"}[chunk] + bomb
+    packed = struct.pack(">I", len(body)) + chunk + body + struct.pack(">I", zlib.crc32(chunk + body))
+    data = encoded(COFFEE[:40, :40], "PNG")
+    data = data[:33] + packed + data[33:]
+    tracemalloc.start()
+    try:
+        try:
+            decode(data, max_pixels=CAP)
+        except PhotoError as error:
+            assert str(error).endswith(".")
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_profile_that_opens_and_cannot_convert_is_dropped() -> None:
+    icc = SRGB.replace(b"rTRC", b"xxxx")
+    photo = decode(encoded(COFFEE[:40, :40], "PNG", icc_profile=icc), max_pixels=CAP)
+    assert photo.icc is None
+    assert np.array_equal(photo.rgb, COFFEE[:40, :40])
 
 
 @given(

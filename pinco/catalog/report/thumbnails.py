@@ -6,9 +6,11 @@ import base64
 import io
 import warnings
 
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms
 
 from preprocessing.colour import to_srgb
+from preprocessing.file_kind import READABLE, file_kind, webp_canvas
+from preprocessing.orientation import TRANSPOSE, orientation
 
 _MAX_PIXELS = 100_000_000
 """Larger pictures are not opened: they could fill the memory."""
@@ -22,32 +24,42 @@ def thumbnail_uri(data: bytes, side: int) -> str | None:
         side: Longer side of the thumbnail in pixels, at most.
 
     Returns:
-        `data:image/jpeg;base64,...`; None where the bytes are not a picture that can be opened.
+        `data:image/jpeg;base64,...`; None where the picture cannot be shown, for whatever reason: a report never fails
+        over a picture.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data)) as opened:
-                if opened.width * opened.height > _MAX_PIXELS:
-                    return None
-                opened.draft("RGB", (2 * side, 2 * side))  # a JPEG is decoded no larger than needed
-                small = _small(opened, side)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # what Pillow raises for damaged files
+            return _thumbnail(data, side)
+    except Exception:  # decoders raise OSError, SyntaxError, struct.error, RuntimeError, ... for damaged files
         return None
+
+
+def _thumbnail(data: bytes, side: int) -> str | None:
+    kind = file_kind(data)
+    width, height = (webp_canvas(data) if kind == "WEBP" else None) or (0, 0)
+    if kind not in READABLE or width * height > _MAX_PIXELS:
+        return None
+    with Image.open(io.BytesIO(data), formats=[kind]) as opened:
+        if opened.width * opened.height > _MAX_PIXELS:
+            return None
+        opened.draft("RGB", (2 * side, 2 * side))  # a JPEG is decoded no larger than needed
+        way = orientation(opened, data)
+        small = _small(opened, side)
+    upright = small.transpose(TRANSPOSE[way]) if way in TRANSPOSE else small
     buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=82)
+    upright.save(buffer, "JPEG", quality=82, comment=b"")  # not the picture's own comment
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def _small(picture: Image.Image, side: int) -> Image.Image:
     profile = picture.info.get("icc_profile")
-    upright = ImageOps.exif_transpose(picture)
-    has_alpha = upright.has_transparency_data
-    if upright.mode not in ("RGB", "RGBA", "L", "CMYK"):
-        upright = upright.convert("RGBA" if has_alpha else "RGB")
-    upright.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=3.0)
-    alpha = upright.convert("RGBA").getchannel("A") if has_alpha else None
-    colours = _in_srgb(upright.convert("RGB") if upright.mode == "RGBA" else upright, profile)
+    has_alpha = picture.has_transparency_data
+    if picture.mode not in ("RGB", "RGBA", "L", "CMYK"):
+        picture = picture.convert("RGBA" if has_alpha else "RGB")
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    alpha = picture.convert("RGBA").getchannel("A") if has_alpha else None
+    colours = _in_srgb(picture.convert("RGB") if picture.mode == "RGBA" else picture, profile)
     if alpha is None:
         return colours
     background = Image.new("RGB", colours.size, "white")

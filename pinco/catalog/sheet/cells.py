@@ -12,6 +12,9 @@ from pinco.errors import PincoError
 _T = TypeVar("_T")
 
 MAX_VARIANTS = 100
+MAX_NUMBER = 40
+"""Characters of a number or a name of a choice; more is a mistake, and slow to take apart."""
+
 MIN_SIDE, MAX_SIDE = 64, 8192
 
 Expand = Literal["cross", "zip"]
@@ -74,7 +77,7 @@ def parse_size(text: str) -> Size | Literal["source"]:
     if text.casefold() == "source":
         return "source"
     match = re.fullmatch(r"(\d+)(?:\s*[x\u00d7*]\s*(\d+))?(?:\s*px)?", text.casefold())
-    if not match:
+    if not match or len(text) > MAX_NUMBER:
         raise CellError(
             "this is not a size", "Write width x height as in 1024x768, one number for a square, or source."
         )
@@ -86,8 +89,8 @@ def parse_size(text: str) -> Size | Literal["source"]:
 
 def parse_scale(text: str) -> float:
     """The product's share of the canvas, above 0 and at most 1, from `0.6`, `0,6` or `60%`."""
-    match = re.fullmatch(r"(\d*[.,]?\d+)\s*(%?)", text)
-    if not match:
+    match = re.fullmatch(r"(\d*[.,]?\d+)\s*(%?)", text[: MAX_NUMBER + 1])
+    if not match or len(text) > MAX_NUMBER:
         raise CellError("this is not a number", "Write the product's share of the canvas, as in 0.6 or 60%.")
     scale = float(match.group(1).replace(",", ".")) / (100 if match.group(2) else 1)
     if not 0 < scale <= 1:
@@ -114,6 +117,6 @@ def _choice(text: str, meanings: dict[str, _T], message: str) -> _T:
 
 
 def _whole_number(text: str) -> int:
-    if not re.fullmatch(r"\d+([.,]0+)?", text):
+    if not re.fullmatch(r"\d+([.,]0+)?", text) or len(text) > MAX_NUMBER:
         raise CellError("this is not a whole number")
     return int(re.split("[.,]", text)[0])

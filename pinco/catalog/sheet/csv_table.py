@@ -93,10 +93,9 @@ def _decode(data: bytes, problems: Problems) -> str | None:
     if data.startswith(b"PK\x03\x04"):
         problems.error("this is a workbook or a zip archive, not a CSV file", hint="Save the sheet as 'CSV UTF-8'.")
         return None
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return data.decode("utf-16", errors="replace")
     try:
-        text = data.decode("utf-8-sig")
+        wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
+        text = data.decode("utf-16", errors="replace") if wide else data.decode("utf-8-sig")
     except UnicodeDecodeError:
         try:
             text = data.decode("cp1252")

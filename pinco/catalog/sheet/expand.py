@@ -39,8 +39,13 @@ def expand(variables: Mapping[str, tuple[str, ...]], how: Expand) -> list[dict[s
             counts = ", ".join(f"{name} has {length}" for name, length in lengths.items())
             raise ExpandError(f"lists that are zipped must have the same length, but {counts} values")
         count = max(lengths.values(), default=1)
+        _check_count(count)
         return [{name: values[k if len(values) > 1 else 0] for name, values in variables.items()} for k in range(count)]
     total = math.prod(len(values) for values in variables.values())
-    if total > MAX_PROMPTS:
-        raise ExpandError(f"the lists make {total} prompts; at most {MAX_PROMPTS} per row are allowed")
+    _check_count(total)
     return [dict(zip(variables, values, strict=True)) for values in itertools.product(*variables.values())]
+
+
+def _check_count(prompts: int) -> None:
+    if prompts > MAX_PROMPTS:
+        raise ExpandError(f"the lists make {prompts} prompts; at most {MAX_PROMPTS} per row are allowed")

@@ -18,7 +18,7 @@ class SheetProblem:
     Attributes:
         row: Number as a spreadsheet shows it (the header is row 1); None = the whole file.
         column: The column's name as the file spells it; None = the whole row.
-        value: The cell's text.
+        value: The cell's text, shortened where it is very long.
         message: What is wrong.
         suggestion: The way out, where one is known.
         file: Address of the sheet or catalog.
@@ -37,6 +37,10 @@ class SheetProblem:
         place += [f"column {self.column}"] if self.column else []
         hint = f". {self.suggestion}" if self.suggestion else ""
         return f"{', '.join(place)}: {self.message}{hint}"
+
+
+_LONGEST = 200
+"""Characters of a cell that are shown; longer ones are no misspelling of anything either."""
 
 
 class SheetError(PincoError):
@@ -95,7 +99,11 @@ class Problems:
         value: str | None = None,
         hint: str = "",
     ) -> SheetProblem:
-        return SheetProblem(row, column, value, message, hint or None, self.file)
+        return SheetProblem(row, _shortened(column), _shortened(value), message, hint or None, self.file)
+
+
+def _shortened(text: str | None) -> str | None:
+    return text if text is None or len(text) <= _LONGEST else text[:_LONGEST] + " ..."
 
 
 def in_order(problems: Iterable[SheetProblem]) -> list[SheetProblem]:
@@ -115,6 +123,8 @@ def problems_json(errors: Sequence[SheetProblem], warnings: Sequence[SheetProble
 
 def did_you_mean(value: str, options: Iterable[str]) -> str:
     """The question "Did you mean ...?" with the closest option, or "" where none is close."""
+    if len(value) > _LONGEST:
+        return ""
     by_folded = {option.casefold(): option for option in options}
     close = difflib.get_close_matches(value.casefold(), by_folded, n=1, cutoff=0.65)
     return f"Did you mean {by_folded[close[0]]!r}?" if close else ""

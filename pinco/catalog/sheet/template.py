@@ -1,8 +1,9 @@
 """Prompt templates: a small, safe part of Jinja2.
 
-A template may print variables, choose with `if`, and change letters with a few filters. It has no loops, no calls and
-no access to attributes: rendering is short, and reaches nothing but the variables. (Jinja2's sandbox is a second
-protection.) Printing a variable that has no value is an error, never an empty place in the prompt.
+A template may print variables, choose with `if` and a few tests, and change letters with a few filters. It has no
+loops, no calls, no arithmetic and no access to attributes, and its size is limited, like that of the values in it:
+rendering is short, and reaches nothing but the variables. (Jinja2's sandbox is a second protection.) Printing a
+variable that has no value is an error, never an empty place in the prompt.
 """
 
 from __future__ import annotations
@@ -12,17 +13,23 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from jinja2 import StrictUndefined, Template, TemplateSyntaxError, UndefinedError, nodes
-from jinja2.exceptions import SecurityError
 from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from pinco.errors import PincoError
+from pinco.errors import PincoError, first_line
 
 MAX_TEMPLATE = 4_000
 MAX_PROMPT = 2_000
 """Characters. The longest text encoder in use reads 512 tokens."""
 
+MAX_NODES = 500
+"""Variables, texts and operations in one template."""
+
+MAX_FILLED_IN = 20_000
+"""Characters of all variables, each as often as the template names it: what one expression can at most make."""
+
 FILTERS = ("capitalize", "d", "default", "lower", "title", "trim", "upper")
+TESTS = ("defined", "undefined", "eq", "equalto", "ne", "in")
 
 _ALLOWED: tuple[type[nodes.Node], ...] = (
     nodes.Template, nodes.Output, nodes.TemplateData, nodes.If, nodes.CondExpr, nodes.Name, nodes.Const, nodes.Filter,
@@ -65,6 +72,7 @@ class PromptTemplate:
         environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined)
         environment.globals.clear()
         environment.filters = {name: environment.filters[name] for name in FILTERS}
+        environment.tests = {name: environment.tests[name] for name in TESTS}
         straight = _TAG.sub(lambda tag: tag.group().translate(_SMART_QUOTES), source)
         try:
             tree = environment.parse(straight)
@@ -74,12 +82,17 @@ class PromptTemplate:
             raise TemplateError(f"the template cannot be read: {error.message}") from error
         except (RecursionError, SyntaxError, MemoryError) as error:  # Python's own limits on what Jinja compiles to
             raise TemplateError("the template is nested too deeply") from error
+        except ValueError as error:  # the compiler works constants out, and a number may be too long to be written
+            if isinstance(error, TemplateError):
+                raise
+            raise TemplateError(f"the template cannot be read: {first_line(error)}") from error
         guarded = {
             name.name
             for node in tree.find_all((nodes.Filter, nodes.Test))
             if node.name in ("default", "d", "defined", "undefined")
             for name in node.find_all(nodes.Name)
         }
+        self._named = [node.name for node in tree.find_all(nodes.Name)]
         names = find_undeclared_variables(tree)
         self.optional = frozenset(names & guarded)
         self.required = frozenset(names - guarded)
@@ -92,6 +105,12 @@ class PromptTemplate:
         """
         for name in sorted(self.required - variables.keys()):
             raise TemplateError(f"{{{{ {name} }}}} has no value", missing=name)
+        if sum(len(variables.get(name, "")) for name in self._named) > MAX_FILLED_IN:
+            longest = max(self._named, key=lambda name: len(variables.get(name, "")))
+            raise TemplateError(
+                f"the values filled in have more than {MAX_FILLED_IN} characters together; "
+                f"{{{{ {longest} }}}} alone has {len(variables[longest])}"
+            )
         pieces: list[str] = []
         length = 0
         try:
@@ -102,10 +121,10 @@ class PromptTemplate:
                     raise TemplateError(f"the prompt has more than {MAX_PROMPT} characters")
         except UndefinedError as error:
             raise TemplateError(f"a variable has no value: {error.message}") from error
-        except (SecurityError, TypeError, ValueError) as error:
-            if isinstance(error, TemplateError):
-                raise
-            raise TemplateError(f"the template cannot be filled in: {error}") from error
+        except TemplateError:
+            raise
+        except Exception as error:  # of a filter or a comparison: TypeError, ValueError, SecurityError, ...
+            raise TemplateError(f"the template cannot be filled in: {first_line(error)}") from error
         return one_line("".join(pieces))
 
 
@@ -138,11 +157,15 @@ def one_line(text: str) -> str:
 
 
 def _check(tree: nodes.Template) -> None:
-    for node in tree.find_all(nodes.Node):
+    for number, node in enumerate(tree.find_all(nodes.Node)):
+        if number >= MAX_NODES:
+            raise TemplateError(f"the template has more than {MAX_NODES} parts, or is nested too deeply")
         if not isinstance(node, _ALLOWED):
             raise TemplateError(f"{_name_of(node)} is not possible in a prompt template")
         if isinstance(node, nodes.Filter) and node.name not in FILTERS:
             raise TemplateError(f"there is no filter {node.name!r}; there are {', '.join(FILTERS)}")
+        if isinstance(node, nodes.Test) and node.name not in TESTS:
+            raise TemplateError(f"there is no test {node.name!r}; there are {', '.join(TESTS)}")
 
 
 def _name_of(node: nodes.Node) -> str:

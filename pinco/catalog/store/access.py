@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from pinco.catalog.store.address import local_path, uri_scheme
-from pinco.catalog.store.base import ObjectInfo, Store
+from pinco.catalog.store.base import ObjectInfo, ObjectTooLargeError, Store
 from pinco.catalog.store.local import LocalStore
 
 
@@ -43,17 +44,27 @@ class StoreAccess:
         if uri_scheme(uri) == "s3":
             bucket, _, key = uri.removeprefix("s3://").partition("/")
             return self.open(f"s3://{bucket}"), key
-        path = Path(local_path(uri)).expanduser().absolute()
+        path = Path(os.path.expanduser(local_path(uri))).absolute()  # Path's own fails for an unknown ~user
         return LocalStore(path.parent), path.name
 
-    def read(self, uri: str) -> bytes:
+    def read(self, uri: str, *, max_bytes: int | None = None) -> bytes:
         """The bytes at a plain path, a file:// or an s3:// address.
+
+        Args:
+            uri: The address.
+            max_bytes: Larger objects are not read; None = no limit.
 
         Raises:
             ObjectNotFoundError: There is no such object.
+            ObjectTooLargeError: It has more than `max_bytes`.
             StoreError: It exists but cannot be read.
         """
         store, key = self.split(uri)
+        info = store.head(key) if max_bytes is not None else None
+        if info is not None and max_bytes is not None and info.size > max_bytes:
+            raise ObjectTooLargeError(
+                f"{uri} has {info.size / 2**20:,.0f} MiB; at most {max_bytes / 2**20:,.0f} MiB are read"
+            )
         return store.get(key)
 
     def head(self, uri: str) -> ObjectInfo | None:

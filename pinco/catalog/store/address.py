@@ -21,8 +21,18 @@ def uri_scheme(uri: str) -> str:
 
 
 def local_path(uri: str) -> str:
-    """The path that a plain path or a file:// URI stands for."""
-    return unquote(urlsplit(uri).path) if uri_scheme(uri) == "file" else uri
+    """The path that a plain path or a file:// URI stands for.
+
+    Raises:
+        StoreError: It is not an address, or not one of a file.
+    """
+    try:
+        path = unquote(urlsplit(uri).path, errors="strict") if uri_scheme(uri) == "file" else uri
+    except ValueError as error:
+        raise StoreError(f"{uri}: this is not an address of a file ({error})") from error
+    if "\0" in path:
+        raise StoreError(f"{uri!r}: an address cannot contain a NUL character")
+    return path
 
 
 def absolute(uri: str) -> str:

@@ -27,6 +27,18 @@ class ObjectNotFoundError(StoreError):
     code = "object_not_found"
 
 
+class ObjectTooLargeError(StoreError):
+    """The object is larger than what is read of its kind."""
+
+    code = "object_too_large"
+
+
+class InvalidKeyError(StoreError, ValueError):
+    """A name that no object of a store can have."""
+
+    code = "invalid_key"
+
+
 @dataclass(frozen=True)
 class ObjectInfo:
     """What a store knows of an object without reading it.
@@ -34,7 +46,8 @@ class ObjectInfo:
     Attributes:
         key: Relative to the store.
         size: In bytes.
-        etag: Changes whenever the content does (S3's ETag; a file's modification time and size).
+        etag: Changes whenever the content does (S3's ETag; a file's modification time, size and
+            time of the last change by the file system's own clock, which nobody can set back).
         modified: UTC.
     """
 

@@ -14,6 +14,7 @@ import botocore.exceptions
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from pinco.catalog.store.base import ObjectInfo, ObjectNotFoundError, StoreError
+from pinco.catalog.store.s3_retries import BODY_ATTEMPTS, BODY_ERRORS, RetryWatch, log_cut_body
 
 MAX_CONNECTIONS = 64
 """At least as many as there are threads on one store, so that none waits for a connection."""
@@ -65,9 +66,23 @@ class S3Store:
 
     def get(self, key: str) -> bytes:
         with self._errors(key):
-            answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key)
-            data: bytes = answer["Body"].read()
-            return data
+            return self._read(key)
+
+    @retry(
+        retry=retry_if_exception_type(BODY_ERRORS),
+        stop=stop_after_attempt(BODY_ATTEMPTS),
+        wait=wait_random_exponential(multiplier=0.2, max=5),
+        before_sleep=log_cut_body,
+        reraise=True,
+    )
+    def _read(self, key: str) -> bytes:
+        """The object's bytes, all of them; botocore repeats requests, but not the reading of an answer's body."""
+        answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key)
+        data: bytes = answer["Body"].read()
+        expected = answer.get("ContentLength", len(data))
+        if len(data) != expected:
+            raise botocore.exceptions.IncompleteReadError(actual_bytes=len(data), expected_bytes=expected)
+        return data
 
     def head(self, key: str) -> ObjectInfo | None:
         try:
@@ -182,7 +197,16 @@ class S3Store:
                 f"{where}: there are no S3 credentials. "
                 "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE."
             ) from error
-        except botocore.exceptions.BotoCoreError as error:
+        except BODY_ERRORS as error:
+            raise StoreError(
+                f"{where}: {self._server} keeps sending an incomplete answer ({error}). Run the command again later."
+            ) from error
+        except botocore.exceptions.ConnectionError as error:
+            raise StoreError(
+                f"{where}: {self._server} cannot be reached: {error}. Check the address of the server (--s3-endpoint, "
+                "or s3_endpoint in the settings) and that it is running."
+            ) from error
+        except (botocore.exceptions.BotoCoreError, OSError) as error:
             raise StoreError(f"{where}: {self._server} cannot be used: {error}") from error
 
     @property
@@ -206,10 +230,12 @@ def _client(endpoint: str | None, region: str | None, profile: str | None) -> An
         s3={"addressing_style": "path"},
         retries={"mode": "adaptive", "max_attempts": 10},
         max_pool_connections=MAX_CONNECTIONS,
-        connect_timeout=10,
+        connect_timeout=5,
         read_timeout=60,
     )
     try:
-        return _session(region, profile).client("s3", endpoint_url=endpoint, config=config)
+        client = _session(region, profile).client("s3", endpoint_url=endpoint, config=config)
     except (botocore.exceptions.BotoCoreError, ValueError) as error:
         raise StoreError(f"S3 cannot be used as it is configured: {error}") from error
+    RetryWatch(endpoint or "AWS").attach(client)
+    return client

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -114,3 +115,12 @@ def test_any_text_is_read_or_refused(parse: Callable[[str], object], text: str) 
         parse(text)
     except CellError as error:
         assert str(error)
+
+
+@pytest.mark.parametrize("parse", [parse_scale, parse_size, parse_seed, parse_variants, parse_placement, parse_expand])
+@pytest.mark.parametrize("text", ["9" * 5000, "0" * 100_000 + "z", "1" + " " * 100_000 + "z", "a" * 100_000])
+def test_endless_cells_are_refused_at_once(parse: Callable[[str], object], text: str) -> None:
+    began = time.process_time()
+    with pytest.raises(CellError):
+        parse(text)
+    assert time.process_time() - began < 1

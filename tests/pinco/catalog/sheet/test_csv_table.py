@@ -49,6 +49,7 @@ def test_windows_text_is_read_with_a_warning() -> None:
         (b"sku,prompt\n1,\x81\xff", "byte 13 is neither"),
         (b"PK\x03\x04rest", "a workbook or a zip archive"),
         (b"sku\0,prompt\n", "not a text file"),
+        ("\ufeffsku,prompt\n1,a\0b\n".encode("utf-16-le"), "not a text file"),
         (b"", "no header row"),
         (b"\n\n ,\n", "no header row"),
     ],

@@ -46,3 +46,8 @@ def test_lists_of_different_length_cannot_be_zipped() -> None:
 def test_too_many_prompts_are_refused_before_they_are_made() -> None:
     with pytest.raises(ExpandError, match=f"at most {MAX_PROMPTS}"):
         expand({name: tuple("0123456789" * 10) for name in "abcdefgh"}, "cross")
+
+
+def test_too_many_zipped_prompts_are_refused() -> None:
+    with pytest.raises(ExpandError, match=f"at most {MAX_PROMPTS}"):
+        expand({"a": tuple("x" * (MAX_PROMPTS + 1))}, "zip")

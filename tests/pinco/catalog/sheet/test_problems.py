@@ -62,3 +62,12 @@ def test_options_are_listed_when_there_are_few() -> None:
     assert one_of([]) == ""
     assert one_of(["b", "a"]) == "Possible are a, b."
     assert one_of("abcdef", most=2) == "Possible are a, b and 4 more."
+
+
+def test_endless_cells_are_shortened_and_compared_with_nothing() -> None:
+    problems = Problems("a.csv")
+    problems.error("bad", row=2, column="c" * 100_000, value="v" * 100_000)
+    (error,) = problems.errors
+    assert error.value == "v" * 200 + " ..."
+    assert len(str(error)) < 300
+    assert did_you_mean("v" * 100_000, ["v" * 100_001]) == ""

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import time
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -78,6 +81,12 @@ def test_a_missing_value_is_an_error_that_names_it() -> None:
         "{{ {'a': 1} }}",
         "{{ lipsum() }}",
         "{{ cycler('a') }}",
+        "{% if '%4000000000d' is divisibleby 1 %}x{% endif %}",
+        "{% if x is sameas x %}x{% endif %}",
+        "{% if x is test 'defined' %}x{% endif %}",
+        "{{ 2 + 2 }}",
+        "{{ -1 }}",
+        "{{ 7 // 2 }}",
     ],
 )
 def test_loops_calls_and_access_to_attributes_are_refused(source: str) -> None:
@@ -99,6 +108,41 @@ def test_deep_nesting_is_refused(left: str, right: str) -> None:
     times = 3900 // len(left + right)
     with pytest.raises(TemplateError, match="nested too deeply"):
         PromptTemplate("{{" + left * times + "x" + right * times + "}}")
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["{% if '%4000000000d' is divisibleby 1 %}x{% endif %}", "{{ 0x" + "f" * 3900 + " }}", "{{ " + "9" * 3900 + " }}"],
+)
+def test_hostile_constants_cost_neither_time_nor_memory(source: str) -> None:
+    tracemalloc.start()
+    began = time.process_time()
+    try:
+        with pytest.raises(TemplateError):
+            render(source)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+    assert time.process_time() - began < 2
+
+
+def test_tests_that_are_allowed() -> None:
+    for test in ("is defined", "is eq 'red'", "is equalto 'red'", "is not ne 'red'", "is in 'dark red'", "== 'red'"):
+        assert render("{% if x " + test + " %}yes{% else %}no{% endif %}", x="red") == "yes"
+    with pytest.raises(TemplateError, match="no test 'divisibleby'; there are defined"):
+        PromptTemplate("{{ x is divisibleby 2 }}")
+
+
+def test_the_number_of_parts_is_limited() -> None:
+    PromptTemplate("{{ x" + " ~ x" * 200 + " }}")
+    with pytest.raises(TemplateError, match="more than 500 parts"):
+        PromptTemplate("{{ x" + " ~ x" * 900 + " }}")
+
+
+def test_values_that_are_filled_in_are_limited() -> None:
+    with pytest.raises(TemplateError, match=r"more than 20000 characters together; \{\{ x \}\} alone has 5000"):
+        render("{% if x ~ x ~ x ~ x ~ y == 'a' %}b{% endif %}", x="z" * 5000, y="a")
+    assert render("{{ x }}", x="a", unused="z" * 100_000) == "a"
 
 
 def test_the_refusal_of_a_loop_names_the_way_out() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pinco.catalog.store.access import DEFAULT_ACCESS, StoreAccess, open_store
-from pinco.catalog.store.base import StoreError
+from pinco.catalog.store.base import ObjectTooLargeError, Store, StoreError
 
 
 def test_plain_paths_and_file_addresses_open_folders(tmp_path: Path) -> None:
@@ -51,3 +51,18 @@ def test_region_and_profile_reach_the_client(tmp_path: Path, monkeypatch: pytest
 def test_an_unknown_profile_is_an_error_of_the_store() -> None:
     with pytest.raises(StoreError, match="nobody"):
         StoreAccess(profile="nobody").open("s3://bucket")
+
+
+def test_an_object_that_is_too_large_is_not_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.put_if_absent("big.csv", b"x" * 100)
+    access = StoreAccess(getattr(store, "_endpoint", None))
+    assert access.read(store.uri_of("big.csv"), max_bytes=100) == b"x" * 100
+    monkeypatch.setattr(type(store), "get", None)
+    with pytest.raises(ObjectTooLargeError, match=r"big\.csv has 0 MiB; at most 0 MiB"):
+        access.read(store.uri_of("big.csv"), max_bytes=99)
+
+
+@pytest.mark.parametrize("uri", ["file://[", "file:///a%00b", "a\0b", "file:///%ff", "/", "..", "~nobody-of-this/x"])
+def test_addresses_of_nothing_are_errors_of_the_store(uri: str) -> None:
+    with pytest.raises(StoreError):
+        DEFAULT_ACCESS.read(uri)

@@ -4,6 +4,7 @@ import errno
 import multiprocessing
 import os
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -86,6 +87,110 @@ def test_a_file_system_without_hard_links_is_an_error(tmp_path: Path, monkeypatc
     with pytest.raises(StoreError, match="no hard links"):
         LocalStore(tmp_path).put_if_absent("x", b"1")
     assert list((tmp_path / ".staging").iterdir()) == []
+
+
+def test_permission_denied_is_not_taken_for_missing_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    link, staging = os.link, str(tmp_path / ".staging")
+
+    def refuse_elsewhere(source: Path, target: Path) -> None:
+        if not str(target).startswith(staging):
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", refuse_elsewhere)
+    with pytest.raises(StoreError, match=r"operation not permitted\. Allow this user to write to"):
+        LocalStore(tmp_path).put_if_absent("x", b"1")
+    assert list((tmp_path / ".staging").iterdir()) == []
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")  # vfat says this, for want of links
+
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(StoreError, match="no hard links"):
+        LocalStore(tmp_path).put_if_absent("x", b"1")
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.EPERM])
+def test_a_folder_that_may_not_be_written_to_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(StoreError, match="cannot be written") as caught:
+        LocalStore(tmp_path).put_if_absent("x", b"1")
+    assert "hard links" not in str(caught.value)
+    assert f"Allow this user to write to {tmp_path}" in str(caught.value)
+
+
+def test_pipes_and_devices_are_never_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "photo.png")
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    store = LocalStore(tmp_path)
+    assert list(store.list()) == []
+    for name in ("photo.png", "zero.png"):
+        assert store.head(name) is None
+        with pytest.raises(StoreError, match="not a file"):
+            store.get(name)
+
+
+def test_a_folder_that_may_not_be_listed_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "yours").mkdir()
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        if str(path).endswith("yours"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(StoreError, match="yours cannot be listed: permission denied"):
+        list(LocalStore(tmp_path).list())
+    assert list(LocalStore(tmp_path / "none").list()) == []
+
+
+def test_a_modification_time_outside_the_calendar_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"1")
+    try:
+        os.utime(tmp_path / "x", (1e12, 1e12))
+    except OSError:  # a file system with shorter times
+        os.utime(tmp_path / "x", (0, 0))
+    info = LocalStore(tmp_path).head("x")
+    assert info is not None and info.size == 1
+
+
+def test_a_sweep_survives_files_that_vanish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = LocalStore(tmp_path)
+    (tmp_path / ".staging").mkdir()
+    (tmp_path / ".staging" / "gone").symlink_to(tmp_path / "nowhere")
+    assert store.sweep(datetime.now(UTC)) == 0
+
+
+def test_a_home_that_nobody_has_is_no_crash() -> None:
+    assert LocalStore("~nobody-of-this-name/x").uri.endswith("/~nobody-of-this-name/x")
+
+
+@pytest.mark.parametrize("replace", [True, False], ids=["another file", "the same file"])
+def test_a_file_replaced_by_one_of_equal_size_and_time_has_another_etag(tmp_path: Path, replace: bool) -> None:
+    path, other = tmp_path / "photo", tmp_path / "other"
+    other.write_bytes(b"two")
+    os.utime(other, ns=(1, 1))
+    time.sleep(0.02)  # file systems count in ticks of a few milliseconds
+    path.write_bytes(b"one")
+    os.utime(path, ns=(1, 1))
+    before = LocalStore(tmp_path).head("photo")
+    time.sleep(0.02)
+    if replace:
+        other.replace(path)
+    else:
+        path.write_bytes(b"two")
+        os.utime(path, ns=(1, 1))
+    after = LocalStore(tmp_path).head("photo")
+    assert before is not None and after is not None
+    assert (before.size, before.modified) == (after.size, after.modified)
+    assert before.etag != after.etag
 
 
 def test_a_path_that_is_a_file_is_an_error(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def test_an_unreachable_server_is_named_in_the_error(monkeypatch: pytest.MonkeyP
         raise botocore.exceptions.EndpointConnectionError(endpoint_url="http://127.0.0.1:1")
 
     monkeypatch.setattr(store._client, "get_object", fail)
-    with pytest.raises(StoreError, match="cannot be used: Could not connect"):
+    with pytest.raises(StoreError, match="cannot be reached: Could not connect"):
         store.get("x")
 
 
