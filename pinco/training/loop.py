@@ -158,7 +158,7 @@ def train(task: Task, config: TrainingConfig, folder: Path, *, stop_after: int |
             )
             last_log, since_log = now, 0
         if log and (done == end or (config.validate_every and done % config.validate_every == 0)):
-            with ema.applied():
+            with ema.applied(), torch.autocast(device, torch.bfloat16, enabled=config.autocast):
                 validation = task.validate()
             log.write({"step": done, **{f"validation/{k}": v for k, v in validation.items()}})
         if leads and (done == end or done % config.checkpoint_every == 0):

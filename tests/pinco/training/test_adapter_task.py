@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from pinco.adapter.adapter import PincoAdapter
 from pinco.toy.model.backbone import predict
 from pinco.toy.model.untrained import untrained_parts
 from pinco.training.adapter_task import AdapterTask
+from pinco.training.checkpoint import complete_checkpoints
 from pinco.training.config import TrainingConfig
 from pinco.training.dataset import Batch, CachedDataset
 from pinco.training.loop import train
@@ -126,6 +128,16 @@ def test_a_tiny_dataset_is_overfitted(tmp_path: Path, make: Callable[..., Adapte
     assert before.keys() == after.keys() == {"loss", "subject", "background", "boundary", "gain"}
     # Same samples, same noise: only the adapter differs. A random backbone lets no more than this through.
     assert after["loss"] < 0.95 * before["loss"]
+
+
+def test_a_backbone_in_bfloat16_trains_and_validates_under_autocast(
+    tmp_path: Path, make: Callable[..., AdapterTask], transformer: FluxTransformer2DModel, adapter: PincoAdapter
+) -> None:
+    transformer.to(torch.bfloat16)
+    result = train(make(), _settings(2, autocast=True, checkpoint_every=1), tmp_path)
+    assert complete_checkpoints(tmp_path / "checkpoints")
+    assert all(math.isfinite(value) for value in result.validation.values())
+    assert all(parameter.dtype == torch.float32 for parameter in adapter.parameters())
 
 
 def test_resume_of_an_adapter_is_exact(tmp_path: Path, make: Callable[..., AdapterTask], adapter: PincoAdapter) -> None:

@@ -253,6 +253,17 @@ def test_autocast_trains_float32_weights(tmp_path: Path, make_task: Make, make_c
     assert not torch.equal(task.model[0].weight, plain.model[0].weight)
 
 
+@pytest.mark.parametrize("autocast", [False, True])
+def test_validation_computes_as_the_loss_does(
+    tmp_path: Path, make_task: Make, make_config: Make, autocast: bool
+) -> None:
+    task = make_task()
+    validate, seen = task.validate, []
+    task.validate = lambda: (seen.append(torch.is_autocast_enabled("cpu")), validate())[1]
+    train(task, make_config(autocast=autocast), tmp_path)
+    assert seen == [autocast] * 3
+
+
 def test_each_step_of_each_rank_of_each_seed_has_its_own_random_numbers() -> None:
     drawn = {
         float(torch.rand((), generator=step_generator(seed, step, of_rank), dtype=torch.float64))
