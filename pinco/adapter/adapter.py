@@ -35,9 +35,10 @@ from pinco.adapter.positions import Positions
 from pinco.adapter.processor import keys_values
 from pinco.adapter.subject import KeyValue, Subject
 from pinco.adapter.tokens import covered_tokens, gather, select
+from pinco.weight_files import SafetensorsOnly
 
 
-class PincoAdapter(ModelMixin, ConfigMixin):
+class PincoAdapter(SafetensorsOnly, ModelMixin, ConfigMixin):
     """Extractor, subject projections and gates for one backbone.
 
     Made by `for_backbone`, or loaded by `from_pretrained`. `attach` puts it onto a transformer; inside

@@ -67,7 +67,7 @@ class Model:
     def __init__(self, settings: ModelSettings, *, threads: int) -> None:
         """Load from disk.
 
-        Raises FileNotFoundError, OSError or ValueError with a sentence that says which weights are wrong, and
+        Raises PincoError, OSError or ValueError with a sentence that says which weights are wrong, and
         AcceleratorFaultError where the device itself does not answer.
         """
         torch.set_num_threads(threads)

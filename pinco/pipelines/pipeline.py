@@ -21,6 +21,7 @@ from pinco.pipelines.defaults import GenerationDefaults
 from pinco.pipelines.encoded import EncodedCanvas, check_size, image_tensor, map_tensor
 from pinco.pipelines.families import pipeline_family
 from pinco.pipelines.families.base import Embeddings
+from pinco.pipelines.folder import BackboneFolder
 from pinco.pipelines.progress import no_progress_bars
 from pinco.pipelines.prompts import PromptCache
 from pinco.pipelines.request import GenerationRequest
@@ -229,15 +230,18 @@ def load_pipeline(
     Raises:
         UnknownPipelineError: The folder holds a pipeline of no known family.
         BackboneMismatchError: The adapter was made for another backbone.
+        PickledWeightsError: Weights in a folder are no safetensors.
         ValueError: Another dtype, or a `pinco.json` that cannot be read.
         OSError: Nothing can be loaded from there.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
+    if Path(backbone).is_dir():
+        BackboneFolder(backbone)  # says what is wrong with a folder before anything of it is opened
     name = DiffusionPipeline.load_config(str(backbone), local_files_only=local_files_only)["_class_name"]
     family = pipeline_family(name, backbone)
     loading = {"dtype": DTYPES[dtype], "local_files_only": local_files_only}
     with no_progress_bars():
-        pipe = family.pipeline_class(name).from_pretrained(str(backbone), **loading).to(device)
+        pipe = family.pipeline_class(name).from_pretrained(str(backbone), use_safetensors=True, **loading).to(device)
         loaded = None if adapter is None else PincoAdapter.from_pretrained(str(adapter), **loading).to(device)
     return PincoPipeline(pipe, loaded, GenerationDefaults.read(backbone, family.usual(pipe.transformer.config)))

@@ -22,11 +22,10 @@ from pinco.toy.drawing.products import COLOURS, KINDS
 from pinco.toy.model.instruments import PlaceClassifier
 from pinco.toy.recipe.instrument_tasks import ClassifierTask, segmenter_ious
 from pinco.toy.recipe.quality import Line, Pair
-from pinco.toy.recipe.stages import PRESETS
+from pinco.toy.recipe.stages import PRESETS, STAGES
 from preprocessing.blend import over_neutral
 
 U8 = NDArray[np.uint8]
-STAGES = ("vae", "decoder", "backbone", "adapter", "refinement", "segmenter", "classifier")
 CARD, FIGURES, SHEET = "README.md", "quality.json", "quality.jpg"
 
 # Limits that the toy's quality has to meet, as shares or dB.

@@ -28,6 +28,9 @@ from pinco.training.loop import Task, load_finished, train
 from pinco.training.losses import Noised
 from pinco.training.parallel import barrier, rank
 
+STAGES = ("vae", "decoder", "backbone", "adapter", "refinement", "segmenter", "classifier")
+"""Names of the stages, in their order."""
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -45,8 +48,7 @@ class Preset:
 
     def with_seed(self, seed: int) -> Preset:
         """The same preset with every stage's seed moved by `seed`; 0 is the shipped toy."""
-        stages = ("vae", "decoder", "backbone", "adapter", "refinement", "segmenter", "classifier")
-        return replace(self, **{s: replace(getattr(self, s), seed=getattr(self, s).seed + 100 * seed) for s in stages})
+        return replace(self, **{s: replace(getattr(self, s), seed=getattr(self, s).seed + 100 * seed) for s in STAGES})
 
 
 _INSTRUMENT = TrainingConfig(

@@ -19,11 +19,11 @@ from pinco.pipelines.pipeline import load_pipeline
 from pinco.toy.drawing.data import HELD_OUT_SEED, INSTRUMENT_SEED, TRAIN_SEED, SceneSet, draw_scenes
 from pinco.toy.drawing.places import PLACES
 from pinco.toy.model.instruments import PlaceClassifier
-from pinco.toy.recipe.card import CARD, FIGURES, SHEET, STAGES
+from pinco.toy.recipe.card import CARD, FIGURES, SHEET
 from pinco.toy.recipe.encode import canvas_of
 from pinco.toy.recipe.instrument_tasks import segmenter_ious
 from pinco.toy.recipe.quality import VARIANTS
-from pinco.toy.recipe.stages import PRESETS
+from pinco.toy.recipe.stages import PRESETS, STAGES
 
 FRESH_SEED = 123_456
 MAX_BYTES = 40_000_000

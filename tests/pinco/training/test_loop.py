@@ -12,7 +12,7 @@ import torch
 from pinco.training import loop
 from pinco.training.checkpoint import CheckpointMismatchError, complete_checkpoints, load_latest
 from pinco.training.config import TrainingConfig
-from pinco.training.loop import load_finished, step_generator, train
+from pinco.training.loop import check_resumable, load_finished, step_generator, train
 
 Make = Callable[..., Any]
 
@@ -210,6 +210,21 @@ def test_resume_with_another_number_of_ranks_is_refused_unless_finished(
     with pytest.raises(CheckpointMismatchError, match="another ranks"):
         train(make_task(), make_config(), tmp_path / "half")
     assert train(make_task(), make_config(), tmp_path / "done").steps == 12
+
+
+def test_whether_a_run_can_go_on_is_known_before_it_starts(tmp_path: Path, make_task: Make, make_config: Make) -> None:
+    train(make_task(), make_config(), tmp_path / "half", stop_after=5)
+    train(make_task(), make_config(), tmp_path / "done")
+    check_resumable(tmp_path / "nothing", make_config(), 1)
+    check_resumable(tmp_path / "half", make_config(), 1)
+    check_resumable(tmp_path / "done", make_config(), 2)
+    for folder, config, ranks, named in (
+        ("half", make_config(), 2, "ranks"),
+        ("half", make_config(seed=4), 1, "seed"),
+        ("done", make_config(steps=20), 1, "steps"),
+    ):
+        with pytest.raises(CheckpointMismatchError, match=f"{folder} holds a run with another {named};"):
+            check_resumable(tmp_path / folder, config, ranks)
 
 
 def test_resume_of_another_model_is_refused(tmp_path: Path, make_task: Make, make_config: Make) -> None:

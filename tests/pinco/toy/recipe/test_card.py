@@ -15,8 +15,9 @@ from pinco.toy.drawing.captions import vocabulary
 from pinco.toy.drawing.places import PLACES
 from pinco.toy.drawing.products import COLOURS, KINDS
 from pinco.toy.model.untrained import make_untrained
-from pinco.toy.recipe.card import CARD, FIGURES, SHEET, STAGES, contact_sheet, write_card
+from pinco.toy.recipe.card import CARD, FIGURES, SHEET, contact_sheet, write_card
 from pinco.toy.recipe.quality import Line, Pair, held_out_pairs
+from pinco.toy.recipe.stages import STAGES
 
 LINES = [
     Line("drawn scenes", 0.99, 0.12, SubjectMeasures(0.01, 0.02, 99.0)),
