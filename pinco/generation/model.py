@@ -67,8 +67,18 @@ class Model:
     def __init__(self, settings: ModelSettings, *, threads: int) -> None:
         """Load from disk.
 
-        Raises PincoError, OSError or ValueError with a sentence that says which weights are wrong, and
-        AcceleratorFaultError where the device itself does not answer.
+        Args:
+            settings: Which weights, and how.
+            threads: CPU threads.
+
+        Raises:
+            MissingWeightsError: A folder of weights is not there.
+            UnknownPipelineError: The backbone's folder holds something that Pinco cannot run.
+            BackboneMismatchError: The adapter was made for another backbone.
+            PickledWeightsError: Weights are stored as a pickle.
+            OSError: Weights cannot be read.
+            ValueError: Settings beside the weights are wrong.
+            AcceleratorFaultError: The device itself does not answer.
         """
         torch.set_num_threads(threads)
         cv2.setNumThreads(threads)
@@ -102,7 +112,9 @@ class Model:
     def generate(self, encoded: EncodedProduct, asked: Sequence[tuple[str, str | None, int]]) -> list[U8]:
         """The raw images of (prompt, negative, seed) on one canvas.
 
-        Raises DeviceMemoryError and AcceleratorFaultError.
+        Raises:
+            DeviceMemoryError: The images do not fit into the device's memory.
+            AcceleratorFaultError: The device itself fails.
         """
         knobs = self._settings.knobs()
         requests = [

@@ -25,7 +25,14 @@ class MissingWeightsError(PincoError, FileNotFoundError):
 
 @dataclass(frozen=True)
 class Weights:
-    """Folders of a model. ``name`` goes into the manifest; ``segmenter`` None = the backbone's own, if it names one."""
+    """Folders of a model.
+
+    Attributes:
+        name: Goes into the manifest.
+        backbone: Of the diffusers pipeline.
+        adapter: None = the bare backbone.
+        segmenter: None = the backbone's own, if it names one.
+    """
 
     name: str
     backbone: str
