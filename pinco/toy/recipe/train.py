@@ -16,6 +16,7 @@ from pinco.toy.model.assemble import ToyParts
 from pinco.toy.recipe.card import write_card
 from pinco.toy.recipe.quality import quality_table
 from pinco.toy.recipe.stages import PRESETS, STAGES, Workshop
+from pinco.toy.recipe.velocity import velocity_error
 from pinco.training.loop import check_resumable
 
 _WORK, _TOY = "work", "toy"
@@ -61,7 +62,8 @@ def train_toy(out: Path, seed: int = 0, preset: str = "full", ranks: int | None 
     finally:
         rendezvous.unlink(missing_ok=True)
     lines, pictures, pairs = quality_table(out / _TOY, _PAIRS[preset], ranks, folder)
-    write_card(out / _TOY, folder, preset, seed, ranks, lines, pictures, pairs)
+    velocity = velocity_error(out / _TOY, PRESETS[preset].validation_scenes, folder)
+    write_card(out / _TOY, folder, preset, seed, ranks, lines, pictures, pairs, velocity)
     return out / _TOY
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ from pinco.training.checkpoint import complete_checkpoints
 from pinco.training.config import TrainingConfig
 from pinco.training.dataset import Batch, CachedDataset
 from pinco.training.loop import train
-from pinco.training.losses import Noised
+from pinco.training.losses import Noised, shifted
 
 Make = Callable[..., CachedDataset]
 
@@ -119,6 +120,32 @@ def test_subject_weight_moves_the_loss_towards_the_subject(adapter: PincoAdapter
     # 8 tokens: one wholly covered, one by half.
     assert loss(0.0) == pytest.approx(1 / 8, rel=1e-5)
     assert loss(4.0) == pytest.approx(5 / (6 * 1 + 3 + 5), rel=1e-5)
+
+
+def test_the_shift_of_the_training_moves_its_noise_levels_alone(
+    make: Callable[..., AdapterTask], adapter: PincoAdapter, cached: Make
+) -> None:
+    levels: list[torch.Tensor] = []
+
+    def watch(noised: Noised, batch: Batch, extra: Mapping[str, Any]) -> torch.Tensor:
+        levels.append(noised.sigma)
+        return noised.target
+
+    def seen(**shifts: float) -> list[list[float]]:
+        task = AdapterTask(adapter, watch, cached(), cached(), **shifts)
+        levels.clear()
+        task.loss(0, 4, torch.Generator().manual_seed(1))
+        with contextlib.suppress(KeyError):  # the backbone is not run here, so there is no output to take a gain of
+            task.validate()
+        return [level.tolist() for level in levels]
+
+    plain, shift_of_training, shift_of_validation = seen(), seen(shift=3.0), seen(validation_shift=3.0)
+    assert len(plain) > 2
+    torch.testing.assert_close(torch.tensor(shift_of_training[0]), shifted(torch.tensor(plain[0]), 3.0))
+    assert shift_of_training[1:] == plain[1:]
+    assert shift_of_validation[0] == plain[0]
+    for level, before in zip(shift_of_validation[1:], plain[1:], strict=True):  # by region, and for the gain
+        torch.testing.assert_close(torch.tensor(level), shifted(torch.tensor(before), 3.0))
 
 
 def test_a_tiny_dataset_is_overfitted(tmp_path: Path, make: Callable[..., AdapterTask]) -> None:
