@@ -129,7 +129,7 @@ def test_replay_refuses_other_weights(first: tuple[Any, str, RunSummary], tmp_pa
     other = make_untrained(tmp_path / "other", seed=1)
     model = shop.settings.model.model_copy(update={"adapter": str(other / "adapter")})
     with pytest.raises(ReplayError, match="adapter_sha256"):
-        replay(shop.store, shop.rows()[0].generation_id, shop.settings.model_copy(update={"model": model}))
+        replay(shop.store, shop.rows()[0].generation_id, model)
 
 
 def test_changing_one_prompt_makes_exactly_those_images(first: tuple[Any, str, RunSummary]) -> None:

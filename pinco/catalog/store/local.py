@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -103,6 +103,10 @@ class LocalStore:
             path.unlink(missing_ok=True)
         except OSError as error:
             raise StoreError(f"{path} cannot be deleted: {_reason(error)}") from error
+
+    def delete_many(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            self.delete(key)
 
     def sweep(self, before: datetime) -> int:
         removed = 0
