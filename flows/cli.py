@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+from typing import Annotated
+
 import typer
 
 from flows.commands import demo, manifest, plan, replay, retry, run, toy, validate
@@ -14,6 +17,23 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"pinco {version('pinco')}")
+        raise typer.Exit
+
+
+@app.callback()
+def pinco(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Catalog images from product photos and a prompt sheet, with the product itself untouched."""
+
+
 app.command("demo")(demo.demo)
 app.command("validate")(validate.validate)
 app.command("plan")(plan.plan)

@@ -17,7 +17,7 @@ from pinco.catalog.sheet.reader import read_sheet
 from pinco.catalog.store.access import open_store
 from pinco.catalog.store.address import absolute
 from pinco.generation.take import RunSpec
-from pinco.generation.weights import working_pixels
+from pinco.generation.weights import canvas_size
 from preprocessing.canvas import Placement
 
 
@@ -65,13 +65,15 @@ def sheet_settings(settings: Settings) -> SheetSettings:
     Raises:
         ChannelError: A channel of the settings is not valid.
     """
+    size = canvas_size(settings.model)
     return SheetSettings(
         channels=read_channels(settings.channels),
         templates=settings.templates,
         channel=settings.sheet.channel,
         placement=Placement(settings.sheet.placement, settings.sheet.scale, settings.sheet.padding),
         negative=settings.sheet.negative,
-        working_pixels=working_pixels(settings.model),
+        working_pixels=size.pixels,
+        multiple=size.multiple,
     )
 
 

@@ -71,3 +71,21 @@ def test_no_path_of_one_machine() -> None:
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_package_ships_its_types(package: str) -> None:
     assert (ROOT / package / "py.typed").is_file()
+
+
+def test_shared_code_names_no_family() -> None:
+    """What depends on a backbone's architecture is in that family's own files, and nowhere else."""
+    homes = [ROOT / "pinco" / part / "families" for part in ("adapter", "pipelines")]
+    own = {path for home in homes for path in home.glob("*.py") if path.stem not in ("__init__", "base")}
+    names = {path.stem for path in own}
+    assert names
+    shared = ("adapter", "pipelines", "generation", "training", "evaluation", "catalog")
+    files = {path for part in shared for path in (ROOT / "pinco" / part).rglob("*.py")}
+    files |= {path for package in ("flows", "preprocessing") for path in (ROOT / package).rglob("*.py")}
+    found = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in files - own
+        for name in names
+        if name in path.read_text().lower()
+    ]
+    assert found == []

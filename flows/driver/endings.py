@@ -21,3 +21,9 @@ class RunInterruptedError(PincoError):
     """The user or the scheduler asked the run to stop; what was finished is committed."""
 
     code = "run_interrupted"
+
+
+class RayDiedError(PincoError):
+    """Ray itself is gone, and with it all actors; what was finished is committed, the rest is left for the next run."""
+
+    code = "ray_died"

@@ -64,10 +64,19 @@ class SubjectExtractor(nn.Module):
         self.register_buffer("chosen_maps", torch.tensor(chosen).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, subject_latents: Tensor, maps: Tensor, shape_latents: Tensor | None = None) -> Tensor:
-        """F `[B, N, D_sub]` from latents `[B, C, h, w]`, maps `[B, 3, H, W]` (0..1; mask, depth, Sobel).
+        """Make the subject tokens.
 
-        `shape_latents [B, C, h, w]` replaces the maps where the configuration says `shape="vae"`: the VAE's latents of
-        `shape_image(maps)`. Raises `ValueError` if it is missing there.
+        Args:
+            subject_latents: `[B, C, h, w]`.
+            maps: `[B, 3, H, W]` in 0..1: mask, depth, Sobel.
+            shape_latents: `[B, C, h, w]`, instead of the maps where the configuration says `shape="vae"`: the VAE's
+                latents of `shape_image(maps)`.
+
+        Returns:
+            F, `[B, N, D_sub]`.
+
+        Raises:
+            ValueError: `shape_latents` is missing where it is needed.
         """
         branches = []
         if self.semantic == "vae":
@@ -91,10 +100,14 @@ class SubjectExtractor(nn.Module):
     def start_from_embedder(self, weight: Tensor, bias: Tensor | None) -> None:
         """Make the semantic branch pass through exactly as the backbone's patch embedder would map it.
 
-        weight `[D, C p p]`, bias `[D]`. The hidden layer is `[E x, -E x]`, the output `[1, -1]`: because
-        `gelu(z) - gelu(-z) = z`, the MLP then computes `E x`, and F starts as the layer norm of what the frozen blocks
-        see of a clean image token. The shape features come in with a small random share. Call it only if there is a
-        semantic branch and `subject_dim` is the backbone's width.
+        The hidden layer is `[E x, -E x]`, the output `[1, -1]`: because `gelu(z) - gelu(-z) = z`, the MLP then computes
+        `E x`, and F starts as the layer norm of what the frozen blocks see of a clean image token. The shape features
+        come in with a small random share. Call it only if there is a semantic branch and `subject_dim` is the
+        backbone's width.
+
+        Args:
+            weight: `[D, C p p]`.
+            bias: `[D]`.
         """
         dim = weight.shape[0]
         weight = weight.to(self.input.weight)

@@ -46,6 +46,7 @@ class Projections:
         value: `[B, S, H, D]`.
         positions: Of the image tokens, where the call holds them.
         keep: `[B, S]` bool, `False` for keys that nobody may attend to; `None` where all may be.
+        carried: What `SubjectProcessor.output` needs besides, where one projection makes more than these.
     """
 
     query: Tensor
@@ -53,6 +54,7 @@ class Projections:
     value: Tensor
     positions: Positions | None = None
     keep: Tensor | None = None
+    carried: Any = None
 
 
 class SubjectProcessor(ABC):
@@ -115,8 +117,15 @@ class SubjectProcessor(ABC):
         """
 
     @abstractmethod
-    def output(self, attn: Any, attended: Tensor, *args: Any) -> Any:
-        """What the original processor returns, from the attended values `[B, S, H * D]`."""
+    def output(self, attn: Any, attended: Tensor, own: Projections, *args: Any) -> Any:
+        """What the original processor returns.
+
+        Args:
+            attn: The attention module.
+            attended: `[B, S, H * D]`.
+            own: What `projections` made.
+            args: Those of `attend`.
+        """
 
     def attend(self, attn: Any, subject: Subject | None, *args: Any) -> Any:
         """Attend, to the subject too if there is one that this layer lets in.
@@ -143,7 +152,7 @@ class SubjectProcessor(ABC):
         q, k, v, ks, vs = (x.transpose(1, 2) for x in (own.query, own.key, own.value, subject_key, subject_value))
         keep = None if subject.keep is None else tile(subject.keep, q.shape[0])
         attended = subject_attention(q, k, v, ks, vs, a, b, keep, own.keep, self.form)
-        return self.output(attn, attended.transpose(1, 2).flatten(2, 3), *args)
+        return self.output(attn, attended.transpose(1, 2).flatten(2, 3), own, *args)
 
     @property
     def _learning(self) -> bool:

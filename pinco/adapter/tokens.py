@@ -11,9 +11,17 @@ COVERED = 0.5
 
 
 def pack(latents: Tensor, patch_size: int) -> Tensor:
-    """`[B, C, h, w]` to tokens `[B, N, C p p]`, channels first within a token.
+    """Latents to tokens, row by row, channels first within a token.
 
-    Raises `ValueError` where the patches do not fit the latent.
+    Args:
+        latents: `[B, C, h, w]`.
+        patch_size: Latent pixels per token along one side.
+
+    Returns:
+        `[B, N, C p p]`.
+
+    Raises:
+        ValueError: The patches do not fit the latent.
     """
     if latents.shape[-2] % patch_size or latents.shape[-1] % patch_size:
         raise ValueError(
@@ -23,12 +31,30 @@ def pack(latents: Tensor, patch_size: int) -> Tensor:
 
 
 def unpack(tokens: Tensor, patch_size: int, grid: tuple[int, int]) -> Tensor:
-    """Tokens `[B, N, C p p]` back to `[B, C, h, w]`; the inverse of `pack` for `grid` (rows, columns of tokens)."""
+    """The inverse of `pack`.
+
+    Args:
+        tokens: `[B, N, C p p]`.
+        patch_size: Latent pixels per token along one side.
+        grid: Rows and columns of tokens.
+
+    Returns:
+        `[B, C, h, w]`.
+    """
     return F.pixel_shuffle(tokens.transpose(1, 2).unflatten(2, grid), patch_size)
 
 
 def covered_tokens(mask: Tensor, stride: int, dilation: int) -> Tensor:
-    """`[B, N]` bool: tokens under the mask `[B, 1, H, W]` (0..1), grown by `dilation` tokens to all eight sides."""
+    """Tokens under a mask.
+
+    Args:
+        mask: `[B, 1, H, W]` in 0..1.
+        stride: Pixels per token along one side.
+        dilation: Grow the mask by so many tokens to all eight sides.
+
+    Returns:
+        `[B, N]` bool.
+    """
     grid = F.max_pool2d(mask.float(), stride)
     grid = (grid >= COVERED).float()
     if dilation:
@@ -37,10 +63,17 @@ def covered_tokens(mask: Tensor, stride: int, dilation: int) -> Tensor:
 
 
 def select(covered: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Row numbers `[B, K]` of the covered tokens, in order, and `[B, K]` bool that is `False` for padding.
+    """Row numbers of the covered tokens, in order.
 
-    K is the largest number of any sample; padding points at token 0. The second is `None` if nothing is padded.
-    Raises `ValueError` naming the samples that cover no token at all: there is no subject to attend to.
+    Args:
+        covered: `[B, N]` bool.
+
+    Returns:
+        Row numbers `[B, K]`, K being the largest count of any sample and padding pointing at token 0, and `[B, K]`
+        bool that is `False` for padding, or `None` if nothing is padded.
+
+    Raises:
+        ValueError: Samples cover no token at all, so that there is no subject to attend to; they are named.
     """
     counts = covered.sum(dim=1)
     empty = [sample for sample, count in enumerate(counts.tolist()) if count == 0]

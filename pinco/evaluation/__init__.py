@@ -1,1 +1,1 @@
-"""How pictures are judged: always the raw output, before the product is pasted back."""
+"""Measures of pictures, always of the raw image, before the product is pasted back."""

@@ -17,7 +17,7 @@ from pinco.generation.cutouts import CutoutCache
 from pinco.generation.settings import ModelSettings
 from pinco.generation.steps import PlacedProduct, cut_out, encode, finish_image, generate, identity_of, place_product
 from pinco.generation.take import RunSpec, Take
-from pinco.generation.weights import working_pixels
+from pinco.generation.weights import canvas_size
 from preprocessing.arrays import U8
 from preprocessing.canvas import Placement, working_size
 
@@ -112,6 +112,7 @@ class ImageMaker:
         spec = RunSpec(
             run_id="", store_uri="", channels={CHANNEL: channel}, recipe=self._spec.recipe, rules=self._spec.rules
         )
+        wanted = canvas_size(self._settings)
         job = Job.planned(
             row=1,
             source_uri="",
@@ -121,7 +122,7 @@ class ImageMaker:
             negative=negative,
             channel=CHANNEL,
             placement=placement or Placement(),
-            working_size=working_size(size, working_pixels(self._settings)),
+            working_size=working_size(size, wanted.pixels, wanted.multiple),
             delivery_size=size,
             variant=0,
             seed=seed,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,17 +12,18 @@ from pathlib import Path
 
 import cv2
 import torch
+from cachetools import LRUCache
 
 from pinco.catalog.ids.identity import ModelIdentity
 from pinco.catalog.quality.measures import extension, shrinkage
+from pinco.evaluation.segmenter import Segmenter
 from pinco.generation.faults import AcceleratorFaultError, DeviceMemoryError, is_accelerator_fault, is_out_of_memory
 from pinco.generation.fingerprint import folder_sha256
 from pinco.generation.settings import ModelSettings
 from pinco.generation.weights import find_weights, fingerprint_cache
 from pinco.knobs import knobs_of
 from pinco.pipelines.encoded import EncodedCanvas
-from pinco.pipelines.flux import FluxPincoPipeline
-from pinco.toy.model.instruments import Segmenter
+from pinco.pipelines.pipeline import load_pipeline
 from preprocessing.arrays import U8
 from preprocessing.canvas import Canvas
 
@@ -67,8 +67,17 @@ class Model:
     def __init__(self, settings: ModelSettings, *, threads: int) -> None:
         """Load from disk.
 
-        Raises FileNotFoundError, OSError or ValueError with a sentence that says which weights are wrong, and
-        AcceleratorFaultError where the device itself does not answer.
+        Args:
+            settings: Which weights, and how.
+            threads: CPU threads.
+
+        Raises:
+            FileNotFoundError: A folder of weights is not there.
+            UnknownPipelineError: The backbone's folder holds something that Pinco cannot run.
+            BackboneMismatchError: The adapter was made for another backbone.
+            OSError: Weights cannot be read.
+            ValueError: Settings beside the weights are wrong.
+            AcceleratorFaultError: The device itself does not answer.
         """
         torch.set_num_threads(threads)
         cv2.setNumThreads(threads)
@@ -81,30 +90,30 @@ class Model:
             ("bfloat16" if self._device == "cuda" else "float32") if settings.dtype == "auto" else settings.dtype
         )
         with _faults_named():
-            self.pipeline = FluxPincoPipeline.from_pretrained(
+            self.pipeline = load_pipeline(
                 self._weights.backbone, self._weights.adapter, device=self._device, dtype=self._dtype
             )
         self._segmenter = self._load_segmenter()
         self._settings = settings
         self._identity = self._identify()
-        self._encoded: OrderedDict[str, EncodedProduct] = OrderedDict()
+        self._encoded: LRUCache[str, EncodedProduct] = LRUCache(KEPT_CANVASES)
 
     def encode(self, canvas: Canvas, key: str) -> EncodedProduct:
         """``canvas`` encoded; the same key again costs nothing while it is among the last few."""
-        if key not in self._encoded:
+        found: EncodedProduct | None = self._encoded.get(key)
+        if found is None:
             with _faults_named():
                 encoded = self.pipeline.encode_canvas(canvas)
             segmented = self._segmenter.segment(canvas.image) if self._segmenter else None
-            self._encoded[key] = EncodedProduct(encoded, canvas.alpha, segmented)
-            while len(self._encoded) > KEPT_CANVASES:
-                self._encoded.popitem(last=False)
-        self._encoded.move_to_end(key)
-        return self._encoded[key]
+            found = self._encoded[key] = EncodedProduct(encoded, canvas.alpha, segmented)
+        return found
 
     def generate(self, encoded: EncodedProduct, asked: Sequence[tuple[str, str | None, int]]) -> list[U8]:
         """The raw images of (prompt, negative, seed) on one canvas.
 
-        Raises DeviceMemoryError and AcceleratorFaultError.
+        Raises:
+            DeviceMemoryError: The images do not fit into the device's memory.
+            AcceleratorFaultError: The device itself fails.
         """
         knobs = self._settings.knobs()
         requests = [

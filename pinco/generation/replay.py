@@ -19,6 +19,7 @@ from pinco.catalog.quality.measures import psnr
 from pinco.catalog.sheet.channels import Channel
 from pinco.catalog.store.access import DEFAULT_ACCESS, StoreAccess
 from pinco.errors import PincoError
+from pinco.generation.builtin import NAME
 from pinco.generation.cutouts import CutoutCache
 from pinco.generation.settings import ModelSettings
 from pinco.generation.steps import encode, finish_image, generate, identity_of, prepare
@@ -112,7 +113,7 @@ def _spec(row: Row, asked: GenerationIdentity, store_uri: str, access: StoreAcce
 
 def _model_settings(row: Row, asked: GenerationIdentity, today: ModelSettings) -> ModelSettings:
     """Weights from today's settings or the row, everything that was chosen for the image from its recipe."""
-    backbone = today.backbone or (None if row.backbone == "toy" else row.backbone)
+    backbone = today.backbone or (None if row.backbone == NAME else row.backbone)
     return ModelSettings.model_validate(
         today.model_dump()
         | {

@@ -7,19 +7,23 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from pinco.generation.builtin import ADAPTER, BACKBONE, NAME, SEGMENTER, assets
 from pinco.generation.settings import ModelSettings
-from pinco.pipelines.defaults import GenerationDefaults
-from pinco.toy import ADAPTER, BACKBONE, SEGMENTER, assets
+from pinco.pipelines.folder import BackboneFolder
 
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
-
-FULL_SIZE = 1024 * 1024
-"""Pixels that the large backbones were trained at; what a folder without a ``pinco.json`` is taken to want."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Folders of a model. ``name`` goes into the manifest; ``segmenter`` None = the backbone's own, if it names one."""
+    """Folders of a model.
+
+    Attributes:
+        name: Goes into the manifest.
+        backbone: Of the diffusers pipeline.
+        adapter: None = the bare backbone.
+        segmenter: None = the backbone's own, if it names one.
+    """
 
     name: str
     backbone: str
@@ -30,7 +34,8 @@ class Weights:
 def find_weights(settings: ModelSettings) -> Weights:
     """The folders that the settings mean: those named, or the built-in toy with everything that belongs to it.
 
-    Raises FileNotFoundError with the way out where a folder is not there.
+    Raises:
+        FileNotFoundError: A folder is not there; the message says the way out.
     """
     if settings.backbone is None:
         toy = Path(assets())
@@ -39,7 +44,7 @@ def find_weights(settings: ModelSettings) -> Weights:
                 f"the built-in model is not at {toy}: make it with `pinco toy train`, or name another with --backbone"
             )
         adapter = _folder(settings.adapter, "adapter") if settings.adapter else str(toy / ADAPTER)
-        return Weights("toy", str(toy / BACKBONE), adapter, str(toy / SEGMENTER))
+        return Weights(NAME, str(toy / BACKBONE), adapter, str(toy / SEGMENTER))
     return Weights(
         settings.backbone,
         _folder(settings.backbone, "backbone"),
@@ -48,12 +53,28 @@ def find_weights(settings: ModelSettings) -> Weights:
     )
 
 
-def working_pixels(settings: ModelSettings) -> int:
-    """The area that images are generated at: the settings', else the backbone's own."""
-    if settings.working_pixels is not None:
-        return settings.working_pixels
-    usual = GenerationDefaults(steps=1, guidance=0.0, true_cfg=1.0, max_sequence_length=1, working_pixels=FULL_SIZE)
-    return GenerationDefaults.read(find_weights(settings).backbone, usual).working_pixels
+@dataclass(frozen=True)
+class CanvasSize:
+    """What a backbone wants of the size of its images.
+
+    Attributes:
+        pixels: About how many.
+        multiple: What both sides divide by.
+    """
+
+    pixels: int
+    multiple: int
+
+
+def canvas_size(settings: ModelSettings) -> CanvasSize:
+    """The size that images are generated at: the settings' area, else the backbone's own.
+
+    Raises:
+        FileNotFoundError: The backbone is not there.
+        UnknownPipelineError: Its folder holds something that Pinco cannot run.
+    """
+    backbone = BackboneFolder(find_weights(settings).backbone)
+    return CanvasSize(settings.working_pixels or backbone.defaults.working_pixels, backbone.size_multiple)
 
 
 def cache_folder() -> Path:

@@ -24,7 +24,15 @@ def renoise_flow(scheduler: Any, step: int, clean: Tensor, noise: Tensor) -> Ten
 
 
 def latent_mask(alpha: Tensor, vae_scale_factor: int) -> Tensor:
-    """A soft mask `[B, 1, h, w]` at latent resolution: the covered share of each latent pixel, from alpha in 0..1."""
+    """A soft mask at latent resolution: the covered share of each latent pixel.
+
+    Args:
+        alpha: `[B, 1, H, W]` in 0..1.
+        vae_scale_factor: Pixels per latent pixel along one side.
+
+    Returns:
+        `[B, 1, h, w]`.
+    """
     return F.avg_pool2d(alpha, vae_scale_factor)
 
 
@@ -32,9 +40,14 @@ def latent_mask(alpha: Tensor, vae_scale_factor: int) -> Tensor:
 class StepEndBlender:
     """Goes to a diffusers pipeline as `callback_on_step_end`.
 
-    clean: latents of the product on a neutral (or matching) ground; on black, the edge's latents would pull a dark rim
-        into the image. noise: the noise that generation started from. mask: 1 where the product is. All three are laid
-        out like the pipeline's own latents, packed or not, and broadcast against them.
+    The tensors are laid out like the pipeline's own latents, packed or not, and broadcast against them.
+
+    Attributes:
+        clean: Latents of the product on a neutral (or matching) ground; on black, the edge's latents would pull a dark
+            rim into the image.
+        noise: The noise that generation started from.
+        mask: 1 where the product is.
+        renoise: Makes the clean latents as noisy as the scheduler leaves them after a step.
     """
 
     clean: Tensor

@@ -39,7 +39,8 @@ class GenerationDefaults(Knobs):
     def read(cls, folder: str | Path, family: Self) -> Self:
         """The family's defaults, overridden by the folder's `pinco.json` if there is one.
 
-        Raises `ValueError` naming the file and the entry that is unknown or of the wrong kind.
+        Raises:
+            ValueError: An entry is unknown or of the wrong kind; the message names file and entry.
         """
         path = Path(folder) / DEFAULTS_FILE
         if not path.is_file():

@@ -16,10 +16,11 @@ from preprocessing.canvas import Canvas
 class EncodedCanvas:
     """Made once per canvas by a pipeline's `encode_canvas`.
 
-    size: width and height in pixels.
-    subject: subject tokens with the keys and values of all layers; `None` for a pipeline without an adapter.
-    clean: latents of the product on its neutral ground, laid out as the pipeline's latents; only for blending.
-    mask: the product's share of each value of `clean`.
+    Attributes:
+        size: Width and height in pixels.
+        subject: Subject tokens with the keys and values of all layers; `None` for a pipeline without an adapter.
+        clean: Latents of the product on its neutral ground, laid out as the pipeline's latents; only for blending.
+        mask: The product's share of each value of `clean`.
     """
 
     size: tuple[int, int]
@@ -31,7 +32,12 @@ class EncodedCanvas:
 def check_size(canvas: Canvas, multiple: int) -> tuple[int, int]:
     """Width and height of the canvas.
 
-    Raises `ValueError` if its arrays differ in size, or if a side is no multiple of `multiple`, a token's pixels.
+    Args:
+        canvas: The canvas.
+        multiple: Pixels per token along one side.
+
+    Raises:
+        ValueError: Its arrays differ in size, or a side is no multiple of `multiple`.
     """
     height, width = canvas.alpha.shape
     shapes = {canvas.image.shape[:2], canvas.alpha.shape, canvas.depth.shape, canvas.sobel.shape}

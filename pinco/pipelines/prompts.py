@@ -2,39 +2,39 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
-from typing import NamedTuple
 
-from torch import Tensor
+import torch
+from cachetools import LRUCache
 
-
-class PromptEmbedding(NamedTuple):
-    """Token embeddings `[1, L, D]` and the pooled embedding `[1, P]`."""
-
-    tokens: Tensor
-    pooled: Tensor
+from pinco.pipelines.families.base import Embeddings
 
 
 class PromptCache:
-    """Remembers the embeddings of the prompts used last, at most `size` of them (a long T5 embedding takes 8 MB)."""
+    """Remembers the embeddings of the prompts used last (a long one takes 8 MB)."""
 
-    def __init__(self, encode: Callable[[str], PromptEmbedding], size: int) -> None:
-        """`encode` makes what is not remembered. Raises `ValueError` for a size below 1."""
+    def __init__(self, encode: Callable[[str], Embeddings], size: int) -> None:
+        """An empty cache.
+
+        Args:
+            encode: Makes what is not remembered.
+            size: Remember at most so many.
+
+        Raises:
+            ValueError: A size below 1.
+        """
         if size < 1:
             raise ValueError(f"a prompt cache holds at least one prompt, not {size}")
         self._encode = encode
-        self._size = size
-        self._known: OrderedDict[str, PromptEmbedding] = OrderedDict()
+        self._known: LRUCache[str, Embeddings] = LRUCache(size)
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def __getitem__(self, prompt: str) -> PromptEmbedding:
+    @torch.no_grad()
+    def __getitem__(self, prompt: str) -> Embeddings:
         """The embedding of one prompt."""
-        if prompt not in self._known:
-            self._known[prompt] = self._encode(prompt)
-            if len(self._known) > self._size:
-                self._known.popitem(last=False)
-        self._known.move_to_end(prompt)
-        return self._known[prompt]
+        found: Embeddings | None = self._known.get(prompt)
+        if found is None:
+            found = self._known[prompt] = self._encode(prompt)
+        return found

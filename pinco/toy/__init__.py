@@ -1,12 +1,1 @@
-"""The embedded default: procedural product scenes, and a small trained backbone with its adapter that runs anywhere."""
-
-from __future__ import annotations
-
-from pathlib import Path
-
-BACKBONE, ADAPTER, SEGMENTER, CLASSIFIER = "backbone", "adapter", "segmenter", "classifier"
-
-
-def assets() -> Path:
-    """Folder of the shipped weights: `backbone/` (a FluxPipeline), `adapter/`, `segmenter/`, `classifier/`."""
-    return Path(__file__).parent / "assets"
+"""The built-in model: procedural product scenes, and a small trained backbone with its adapter for any machine."""

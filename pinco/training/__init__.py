@@ -1,1 +1,1 @@
-"""The one trainer: loop, losses, dataset, checkpoint, validation. The toy and the fine-tune flow both use it."""
+"""Training: loop, losses, dataset, checkpoints, validation; used by the toy and by fine-tuning."""

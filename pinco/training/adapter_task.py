@@ -1,4 +1,4 @@
-"""Training of a Pinco adapter on its frozen backbone: the task that the toy and the fine-tune flow share."""
+"""Training of a Pinco adapter on its frozen backbone: the task that the toy and fine-tuning share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pinco.training.gain import output_gain
 from pinco.training.losses import Noised, add_noise, flow_matching_loss
 from pinco.training.validation import VALIDATION_SEED, validation_by_region
 
-# Below this noise level only a part of a mistake is to be corrected: all of it would take velocities without bound.
+# Below this noise level only a part of an error is corrected: the velocity for all of it would grow without bound.
 SMALLEST_WAY_BACK = 0.2
 
 Predict = Callable[[Noised, Batch, Mapping[str, Any]], torch.Tensor]
@@ -22,7 +22,7 @@ Predict = Callable[[Noised, Batch, Mapping[str, Any]], torch.Tensor]
 
 
 class AdapterTask:
-    """Flow matching with the subject given; only the adapter learns (`pinco.training.loop.Task`).
+    """Flow matching with the subject given; only the adapter is trained (`pinco.training.loop.Task`).
 
     Args:
         adapter: attached to the backbone that `predict` runs.
@@ -31,9 +31,9 @@ class AdapterTask:
         held_out: cached samples for validation.
         subject_weight: a token wholly covered by the product weighs `1 + subject_weight` in the loss.
         gate_lr_scale: the gates' learning rate over the others'.
-        shift: timestep shift of the noise levels; the backbone's scheduler's, or more to dwell on high noise.
-        own_mistakes: share of samples whose subject is trained on from where the model's own sampling would have
-            brought it (see `_continued`). 0 is plain flow matching.
+        shift: timestep shift of the noise levels: that of the backbone's scheduler, or more for higher noise.
+        own_mistakes: share of samples whose subject starts from the model's own sampling result instead of the true
+            noised latents (see `_continued`), 0..1. 0 is plain flow matching.
 
     Raises:
         ValueError: the adapter is not attached, or a share is not in 0..1.
@@ -79,12 +79,12 @@ class AdapterTask:
 
     @torch.no_grad()
     def _continued(self, noised: Noised, batch: Batch, generator: torch.Generator) -> Noised:
-        """Samples as the model's own sampling would have left them, with the way back to the true subject as target.
+        """Samples as the model's own sampling would have made them, with the velocity to the true subject as target.
 
-        In training the model sees true noised latents, in sampling its own, and it trusts what it sees: an error made
-        at high noise stays (exposure bias; Ning et al. 2023, arXiv 2301.11706). What the subject should be is known
-        at every step, so there the sample is replaced by an Euler step of the model from a higher noise level. The
-        background keeps its true latents: any background that fits the prompt is right, not only the sample's own.
+        In training the model sees true noised latents, in sampling its own, so that an error made at high noise is
+        never corrected (exposure bias; Ning et al. 2023, arXiv 2301.11706). The true subject is known at every step.
+        So there the sample is replaced by an Euler step of the model from a higher noise level. The background keeps
+        its true latents: any background that fits the prompt is right, not only the sample's own.
         """
         count = len(noised.sigma)
         further, chosen = torch.rand(2, count, generator=generator).to(noised.sigma.device)

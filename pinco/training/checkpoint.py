@@ -1,4 +1,4 @@
-"""Checkpoints that are complete or absent, in safetensors and JSON (never pickle)."""
+"""Checkpoints in safetensors and JSON (never pickle), each either complete or absent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _STATE = "state.json"
 
 
 class CheckpointMismatchError(PincoError, ValueError):
-    """A checkpoint belongs to another run: its settings or its tensors differ from what is to be resumed."""
+    """A checkpoint belongs to another run: its settings or its tensors differ from those of the run to resume."""
 
     code = "checkpoint_mismatch"
 
@@ -28,21 +28,25 @@ class CheckpointMismatchError(PincoError, ValueError):
 def save_checkpoint(
     folder: Path, step: int, tensors: dict[str, dict[str, torch.Tensor]], state: dict[str, Any], keep: int = 2
 ) -> Path:
-    """Write `folder/step-<eight digits>` in one move.
+    """Write `folder/step-<eight digits>` atomically.
 
-    The files are written and synced in a hidden folder beside it, which is then renamed: a crash at any moment leaves
-    either the whole checkpoint or none. Older checkpoints beyond `keep` are removed afterwards.
+    The files are written and synced in a hidden folder beside it, which is then renamed: after a crash at any moment
+    the checkpoint is either complete or absent. Older checkpoints are removed afterwards.
 
     Args:
-        folder: where the run's checkpoints lie.
+        folder: the folder of the run's checkpoints.
         step: finished steps.
         tensors: file stem -> name -> tensor, one safetensors file each.
-        state: what JSON can hold; `step` and the list of files are added.
+        state: values that JSON can hold; `step` and the list of files are added.
+        keep: how many checkpoints are kept.
+
+    Returns:
+        The checkpoint's folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"step-{step:08d}"
     partial = folder / f".partial-{step:08d}-{os.getpid()}"
-    for leftover in folder.glob(".partial-*"):  # of a process that died while it wrote
+    for leftover in folder.glob(".partial-*"):  # of a process that was killed while writing
         shutil.rmtree(leftover, ignore_errors=True)
     partial.mkdir()
     for stem, named in tensors.items():
@@ -60,7 +64,7 @@ def save_checkpoint(
 
 
 def complete_checkpoints(folder: Path) -> list[int]:
-    """Steps of the checkpoints in `folder`, unsorted; half-written ones have another name and are never listed."""
+    """Steps of the checkpoints in `folder`, unsorted; incomplete ones have another name and are not listed."""
     if not folder.is_dir():
         return []
     return [int(m.group(1)) for p in folder.iterdir() if (m := _NAME.match(p.name)) and (p / _STATE).is_file()]
@@ -83,10 +87,10 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tenso
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
-    """Undo `optimizer_tensors`; the groups (learning rates) stay as the optimiser has them now.
+    """The inverse of `optimizer_tensors`; the groups (learning rates) of the optimiser do not change.
 
     Raises:
-        CheckpointMismatchError: the tensors are of other parameters.
+        CheckpointMismatchError: the tensors are those of other parameters.
     """
     whole = optimizer.state_dict()
     count = sum(len(group["params"]) for group in whole["param_groups"])
@@ -96,6 +100,6 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch
         state.setdefault(int(index), {})[entry] = tensor
     if state and max(state) >= count:
         raise CheckpointMismatchError(
-            f"the checkpoint's optimiser knows {max(state) + 1} parameters, this model has {count}"
+            f"the checkpoint's optimiser has {max(state) + 1} parameters, this model has {count}"
         )
     optimizer.load_state_dict({"state": state, "param_groups": whole["param_groups"]})

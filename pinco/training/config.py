@@ -1,4 +1,4 @@
-"""What a training run is told."""
+"""Settings of a training run."""
 
 from __future__ import annotations
 
@@ -22,11 +22,14 @@ class TrainingConfig:
         max_gradient_norm: gradients are clipped to this global norm.
         ema_decay: decay of the averaged weights, reached gradually: 0 at step 0, then
             `min(ema_decay, (1 + step) / (10 + step))`.
-        seed: with the step's number, all that decides the chance in a step; that is what makes resume exact.
+        seed: decides, with the step's number alone, all randomness of a step; this makes resume exact.
         checkpoint_every: steps.
         validate_every: steps; 0 validates at the end only.
         log_every: steps.
         autocast: compute the loss under bfloat16 autocast; weights and optimiser stay float32.
+
+    Raises:
+        ValueError: a count is below 1, or the decay is not in [0, 1).
     """
 
     steps: int
@@ -60,4 +63,5 @@ class TrainingConfig:
         return self.final_learning_rate + (1 - self.final_learning_rate) * cosine
 
     def as_dict(self) -> dict[str, Any]:
+        """All settings by name, as checkpoints keep them."""
         return asdict(self)

@@ -1,4 +1,4 @@
-"""Cached training data: everything frozen (VAE latents, text embeddings) is computed once, before the first step."""
+"""Cached training data: all frozen parts (VAE latents, text embeddings) are computed once, before the first step."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ class Bucket:
         maps: uint8 `[N, 3, H, W]`: mask, depth, Sobel.
         text: int64 `[N]`, rows of the text tables.
         grid: token rows and columns.
+
+    Raises:
+        ValueError: the grid does not have as many tokens as the latents, or the tensors differ in length.
     """
 
     latents: torch.Tensor
@@ -32,7 +35,7 @@ class Bucket:
         if self.latents.shape[1] != self.grid[0] * self.grid[1]:
             raise ValueError(f"{self.latents.shape[1]} latent tokens do not fill a grid of {self.grid}")
         if not len(self.latents) == len(self.subject_latents) == len(self.maps) == len(self.text):
-            raise ValueError("latents, subject latents, maps and texts must be as many")
+            raise ValueError("there must be as many subject latents, maps and texts as latents")
 
     def __len__(self) -> int:
         return len(self.latents)
@@ -40,7 +43,7 @@ class Bucket:
 
 @dataclass(frozen=True)
 class TextTable:
-    """Embeddings of the distinct prompts; row 0 is the empty prompt, which prompt dropout falls back to.
+    """Embeddings of the distinct prompts; row 0 is the empty prompt, which prompt dropout uses.
 
     Attributes:
         pooled: `[P, D_pooled]`.
@@ -53,7 +56,17 @@ class TextTable:
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step sees; shapes as in `Bucket` and `TextTable`, `maps` as float 0..1, `cover` `[B, T]`."""
+    """The samples of one step.
+
+    Attributes:
+        latents: `[B, T, D]`.
+        subject_latents: `[B, C, h, w]`.
+        maps: float `[B, 3, H, W]`, 0..1: mask, depth, Sobel.
+        cover: `[B, T]`, share of each token that the product covers.
+        pooled: `[B, D_pooled]`.
+        sequence: `[B, L, D_text]`.
+        grid: token rows and columns.
+    """
 
     latents: torch.Tensor
     subject_latents: torch.Tensor
@@ -86,7 +99,7 @@ class CachedDataset:
     token_pixels: int = 16
 
     def draw(self, batch_size: int, generator: torch.Generator) -> Batch:
-        """A random batch of one size; sizes come up in proportion to their samples."""
+        """A random batch of one size; each size is drawn in proportion to its samples."""
         sizes = list(self.buckets)
         shares = torch.tensor([float(len(self.buckets[s])) for s in sizes])
         bucket = self.buckets[sizes[int(torch.multinomial(shares, 1, generator=generator))]]

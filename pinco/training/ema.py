@@ -32,15 +32,15 @@ class Ema:
         return dict(zip(self._parameters, self._model.shadow_params, strict=True))
 
     def update(self) -> None:
-        """Take the parameters in as they are now."""
+        """Update the averages with the current parameters."""
         self._model.step(self._parameters.values())
 
     def load(self, average: Mapping[str, torch.Tensor], updates: int) -> None:
-        """Go on from a checkpoint.
+        """Restore a checkpoint.
 
         Args:
             average: the averages by name.
-            updates: how many updates they have seen.
+            updates: how many updates they are the result of.
         """
         for name, tensor in self.average.items():
             tensor.copy_(average[name])

@@ -1,7 +1,7 @@
 """How much the adapter changes the size of the attentions' outputs.
 
-With `a = 1` the output `a O1 + b Of` of an adapted attention grows roughly as `1 + b`, which the frozen layers behind
-it have never seen (the paper leaves `a` open). Training logs the growth, so that it can be watched and compared.
+With `a = 1` the output `a O1 + b Of` of an adapted attention grows roughly as `1 + b`, for which the frozen layers
+behind it were not trained (the paper does not fix `a`). Training logs the growth, so that runs can be compared.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def output_gain(adapter: PincoAdapter, run: Callable[[], object]) -> dict[int, f
     """Norm of every adapted attention's output with the adapter, over the norm without it.
 
     Args:
-        adapter: attached to the backbone that `run` runs; its scale is put back afterwards.
+        adapter: attached to the backbone that `run` runs; its scale is restored afterwards.
         run: one forward pass with a subject. It is called twice.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The training loop: what to train comes as a task, everything else (resume, EMA, schedule, log) is here once."""
+"""The training loop: a task says what is trained; resume, average, schedule and log are the same for all tasks."""
 
 from __future__ import annotations
 
@@ -30,11 +30,17 @@ class Task(Protocol):
         ...
 
     def loss(self, step: int, batch_size: int, generator: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
-        """The loss of one step and what to log beside it. All chance comes from `generator`."""
+        """The loss of one step, and values to log. All randomness comes from `generator`.
+
+        Args:
+            step: 0-based.
+            batch_size: samples of this rank.
+            generator: on the CPU.
+        """
         ...
 
     def validate(self) -> dict[str, float]:
-        """Fixed-seed validation figures of the weights as they are now."""
+        """Validation figures of the current weights, with a fixed seed."""
         ...
 
 
@@ -56,14 +62,20 @@ class TrainingResult:
 
 
 def step_generator(seed: int, step: int, of_rank: int = 0) -> torch.Generator:
-    """The only source of chance of one step. It depends on nothing that came before, so resume needs no RNG state."""
+    """The only source of randomness of one step. It does not depend on earlier steps, so resume needs no RNG state."""
     return torch.Generator().manual_seed((seed * 1_000_003 + step + of_rank * 7_919_000_017) & 0x7FFF_FFFF_FFFF_FFFF)
 
 
 def load_finished(model: torch.nn.Module, config: TrainingConfig, folder: Path) -> bool:
-    """Put the averaged weights of a finished run with these settings into `model`; False where there is none.
+    """Load the averaged weights of a finished run into a model. This needs no task, and so no data.
 
-    What it saves is the task: a finished stage needs no data.
+    Args:
+        model: has the parameters that were trained, under the same names.
+        config: settings of the run.
+        folder: of the run.
+
+    Returns:
+        False where there is no finished run with these settings and parameters.
     """
     found = load_latest(folder / "checkpoints")
     if found is None or found[1]["config"] != config.as_dict() or found[1]["step"] < config.steps:
@@ -89,7 +101,7 @@ def train(task: Task, config: TrainingConfig, folder: Path, *, stop_after: int |
         task: what to train.
         config: how.
         folder: holds `checkpoints/` and `log.jsonl`.
-        stop_after: leave (with a checkpoint) after this step; for sessions of limited time.
+        stop_after: end with a checkpoint after this step, for sessions of limited time.
 
     Raises:
         CheckpointMismatchError: the checkpoint there was made with other settings or another number of ranks.
@@ -172,13 +184,17 @@ def _resume(
     ema: Ema,
     optimizer: torch.optim.Optimizer,
 ) -> tuple[int, float]:
-    """Put the newest checkpoint back; returns (finished steps, seconds spent so far)."""
+    """Restore the newest checkpoint.
+
+    Returns:
+        Finished steps, and seconds spent so far.
+    """
     found = load_latest(folder / "checkpoints")
     if found is None:
         return 0, 0.0
     tensors, state = found
     now, then = ({**d["config"], "ranks": d["ranks"]} for d in (_identity(config), state))
-    if state["step"] >= config.steps:  # nothing is left to draw, so who drew no longer matters
+    if state["step"] >= config.steps:  # no batches are left to draw, so the number of ranks has no influence
         then["ranks"] = now["ranks"]
     if now != then:
         differing = ", ".join(k for k, v in now.items() if then.get(k) != v)
@@ -196,7 +212,7 @@ def _resume(
 
 
 class _Log:
-    """Appends JSON lines; what an interrupted session logged past its last checkpoint is dropped first."""
+    """Appends JSON lines; lines of an interrupted session after its last checkpoint are removed first."""
 
     def __init__(self, file: Path, start: int) -> None:
         self._file = file
@@ -211,7 +227,7 @@ class _Log:
 
 
 def _step_of(line: str) -> float:
-    """Step of a log line; one torn by a crash in mid-write counts as past everything, and so is dropped."""
+    """Step of a log line; infinite for an incomplete line after a crash, so that it is removed."""
     try:
         return float(json.loads(line)["step"])
     except json.JSONDecodeError:

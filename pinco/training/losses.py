@@ -96,7 +96,7 @@ def flow_matching_loss(prediction: torch.Tensor, noised: Noised, weight: torch.T
 def split_by_region(
     prediction: torch.Tensor, noised: Noised, cover: torch.Tensor, grid: tuple[int, int]
 ) -> dict[str, tuple[float, float]]:
-    """Sum of the square error and count of tokens in each region, so that batches of any size can be averaged."""
+    """Sum of the square error and count of tokens in each region, which can be added over batches of any size."""
     error = (prediction.float() - noised.target.float()).square().mean(-1)
     return {
         name: (float((error * tokens).sum()), float(tokens.sum())) for name, tokens in region_of(cover, grid).items()

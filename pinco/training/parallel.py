@@ -1,7 +1,7 @@
 """Data parallelism over `torch.distributed` where it has been initialised, else for one process.
 
-On a CPU, ranks of one thread each are faster than one process of several threads: they meet once a step instead of in
-every operation, which on busy cores is the difference.
+On a CPU, ranks of one thread each are faster than one process of several threads: they wait for each other once a step
+instead of in every operation.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def world_size() -> int:
 
 
 def barrier() -> None:
-    """Wait until every rank is here."""
+    """Wait for all ranks."""
     if world_size() > 1:
         dist.barrier()
 

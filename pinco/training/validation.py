@@ -27,7 +27,7 @@ def validation_by_region(
     Args:
         predict: noised batch to velocity `[B, N, D]`.
         held_out: samples that training never sees.
-        batch_size: changes nothing but speed and memory.
+        batch_size: affects only speed and memory.
         shift: timestep shift of the backbone's scheduler.
         device: where `predict` computes; the noise is the same on all.
 
@@ -48,7 +48,7 @@ def validation_by_region(
 
 
 def _noised(latents: torch.Tensor, first: int, shift: float) -> Noised:
-    """Noise each sample from a seed of its own number, so that how samples are batched makes no difference."""
+    """Noise each sample with a seed of its own, so that the result does not depend on the batch size."""
     parts = [
         add_noise(sample[None], torch.Generator().manual_seed(VALIDATION_SEED + 1_000_003 * (first + i)), shift=shift)
         for i, sample in enumerate(latents)

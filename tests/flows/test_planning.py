@@ -10,6 +10,9 @@ from pinco.catalog.manifest.connect import OldManifestError
 from pinco.catalog.sheet.problems import SheetError
 from pinco.catalog.store.access import open_store
 from pinco.generation.settings import ModelSettings
+from pinco.pipelines.families import UnknownPipelineError
+from preprocessing.canvas import working_size
+from tests.pinco.pipelines.odd_pipeline import make_odd_pipe
 
 
 @pytest.fixture
@@ -35,6 +38,17 @@ def test_the_settings_hold_where_the_sheet_says_nothing(settings: Settings, requ
     job = plan.work[0]
     assert (job.channel, job.negative, job.placement.kind, job.placement.scale) == ("small", "blurry", "bottom", 0.5)
     assert (job.delivery_size, job.working_size) == ((96, 96), (64, 64))
+
+
+def test_working_sizes_fit_the_backbones_tokens(settings: Settings, request_of: CatalogRequest, tmp_path: Path) -> None:
+    """A backbone of another family, with tokens of 8 x 8 pixels instead of 16 x 16."""
+    make_odd_pipe().save_pretrained(tmp_path / "backbone")
+    changes = {"model": ModelSettings(backbone=str(tmp_path / "backbone")), "channels": {"small": {"size": "100x80"}}}
+    job = plan_catalog(request_of, settings.model_copy(update=changes)).work[0]
+    assert job.working_size == (72, 56) == working_size((100, 80), 64 * 64, 8)
+    (tmp_path / "backbone" / "model_index.json").write_text('{"_class_name": "StableAudioPipeline"}')
+    with pytest.raises(UnknownPipelineError, match="holds a StableAudioPipeline; Pinco can run"):
+        plan_catalog(request_of, settings.model_copy(update=changes))
 
 
 def test_limit_and_only(settings: Settings, request_of: CatalogRequest) -> None:

@@ -75,7 +75,9 @@ class FluxPincoProcessor(SubjectProcessor):
         k = apply_rotary_emb(k, rotary, sequence_dim=1)
         return Projections(q, k, v, Rotary(*rotary).last(image_tokens))
 
-    def output(self, attn: Any, attended: Tensor, hidden_states: Tensor, text_states: Tensor | None, *_: Any) -> Any:
+    def output(
+        self, attn: Any, attended: Tensor, own: Projections, hidden_states: Tensor, text_states: Tensor | None, *_: Any
+    ) -> Any:
         """Output projections of a double block (image, text), or nothing for a single block, which projects later."""
         if text_states is None:
             return attended

@@ -40,7 +40,7 @@ class PhotoFinder:
         """Look all photos of these rows up at once: on S3, one after the other would take hours."""
         wanted = {uri for row in rows for uri in self._places(row)} - self._seen.keys()
         with ThreadPoolExecutor(_LOOKERS) as pool:
-            self._seen.update(zip(wanted, pool.map(self._ask, wanted), strict=True))
+            self._seen.update(zip(wanted, pool.map(self._head, wanted), strict=True))
 
     def find(self, row: SheetRow, problems: Problems) -> tuple[CatalogPhoto, ObjectInfo] | None:
         """The photo of a row.
@@ -93,7 +93,7 @@ class PhotoFinder:
         except StoreError:
             return []
 
-    def _ask(self, uri: str) -> ObjectInfo | str | None:
+    def _head(self, uri: str) -> ObjectInfo | str | None:
         try:
             return self._access.head(uri)
         except (StoreError, ValueError) as error:

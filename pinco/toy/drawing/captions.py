@@ -1,4 +1,4 @@
-"""Captions in plain English for the procedural scenes, and the words that they are made of."""
+"""English captions of the procedural scenes, and their vocabulary."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ _ARTICLE_AN = re.compile(r"^[aeiou]")
 
 
 def words(text: str) -> list[str]:
-    """Lower-case words of `text`; everything but letters and digits parts them. The tokenizer splits the same way."""
+    """Lower-case words of `text`: runs of letters and digits, as the tokenizer splits too."""
     return re.findall(r"[a-z0-9]+", text.lower())
 
 
@@ -71,6 +71,12 @@ def caption(rng: np.random.Generator, place: str, kind: str, colour: str) -> str
     """One caption for a scene, with the product named (colour and kind, kind alone) or left out, in equal shares.
 
     Where it is left out, only the place is in the text, so that the model learns to take the product from the subject.
+
+    Args:
+        rng: the only source of randomness.
+        place: a key of `PLACE_PHRASES`.
+        kind: the product's kind.
+        colour: the name of its colour.
     """
     phrase = PLACE_PHRASES[place][rng.integers(len(PLACE_PHRASES[place]))]
     ending = _ENDINGS[rng.integers(len(_ENDINGS))]
@@ -83,7 +89,7 @@ def caption(rng: np.random.Generator, place: str, kind: str, colour: str) -> str
 
 
 def vocabulary(kinds: list[str], colours: list[str]) -> list[str]:
-    """Every word a caption can hold, sorted, plus common words of prompts, so that ordinary sheets are understood."""
+    """Every word of the captions, sorted, and common words of prompts, so that ordinary sheets can be used."""
     known = {w for phrases in PLACE_PHRASES.values() for p in phrases for w in words(p)}
     known |= {w for part in (*_OPENINGS, *_ENDINGS, *kinds, *colours, *PLACE_PHRASES) for w in words(part)}
     known |= set(

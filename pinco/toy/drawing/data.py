@@ -1,4 +1,4 @@
-"""Sets of drawn scenes: each scene comes from (seed, index) alone, so any part can be drawn again anywhere."""
+"""Sets of drawn scenes. Each scene depends on (seed, index) alone, so that any part can be drawn again."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ Sets = Mapping[tuple[int, int], SceneSet]
 
 
 def size_of(index: int) -> tuple[int, int]:
-    """Three scenes of five are square, one lies, one stands."""
+    """(width, height) of a scene: three of five are square, one is landscape, one is portrait."""
     return SIZES[max(0, index % 5 - 2)]
 
 
@@ -91,9 +91,9 @@ def draw_scenes(count: int, seed: int, workers: int = 1, cache: Path | None = No
 
     Args:
         count: how many, over all sizes.
-        seed: with the index, all that decides a scene.
+        seed: decides, with the index alone, a scene.
         workers: processes to draw with; the result does not depend on it.
-        cache: folder in which a finished set is kept as one `.npz`, and found again.
+        cache: folder in which a finished set is kept as one `.npz` file.
     """
     file = cache / f"scenes-{seed}-{count}.npz" if cache else None
     if file and file.exists():

@@ -1,4 +1,4 @@
-"""Packshot photos of drawn products, for the demo: what a catalog's photographer would deliver."""
+"""Packshot photos of drawn products, for the demo."""
 
 from __future__ import annotations
 
@@ -16,7 +16,15 @@ _SHARE = 0.78
 
 
 def photograph(product: Product, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """The product on a light studio backdrop with a faint shadow and a little sensor noise, uint8 `[H, W, 3]`."""
+    """A photo of the product on a light studio backdrop, with a faint shadow and a little sensor noise.
+
+    Args:
+        product: drawn at most as large as `PHOTO_SIZE`.
+        rng: the only source of randomness.
+
+    Returns:
+        uint8 `[H, W, 3]`.
+    """
     width, height = PHOTO_SIZE
     rows = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
     backdrop = np.broadcast_to(np.array((236, 237, 239), np.float32) + 8 * rows, (height, width, 3)).copy()
@@ -36,9 +44,15 @@ def photograph(product: Product, rng: np.random.Generator) -> NDArray[np.uint8]:
 
 
 def write_demo_photos(out: Path, products: int, seed: int) -> list[Path]:
-    """Photos `<sku>.jpg` of `products` different products, every kind in turn; the same seed writes the same files.
+    """Write photos of different products, every kind in turn; the same seed writes the same files.
 
-    A sku reads like `red-mug-01`: colour, kind, number.
+    Args:
+        out: folder of the photos, which are named `<sku>.jpg`. A sku is colour, kind and number: `red-mug-01`.
+        products: how many.
+        seed: decides the products.
+
+    Returns:
+        The paths of the photos.
     """
     out.mkdir(parents=True, exist_ok=True)
     kinds, colours = list(KINDS), [c for c in COLOURS if c != "white"]
@@ -46,7 +60,7 @@ def write_demo_photos(out: Path, products: int, seed: int) -> list[Path]:
     turn = int(rng.integers(len(colours)))
     written = []
     for number in range(products):
-        # White is left out: a white product on a white backdrop is for the review pile, not for a first impression.
+        # White is left out: a white product on a white backdrop is an uncertain mask, and would need a review.
         kind, colour = kinds[number % len(kinds)], colours[(turn + 3 * number) % len(colours)]
         product = draw_product(rng, round(PHOTO_SIZE[1] * _SHARE), kind, colour, colours)
         path = out / f"{colour}-{kind}-{number + 1:02d}.jpg"

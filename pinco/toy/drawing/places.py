@@ -1,4 +1,4 @@
-"""Procedural places: eight grounds with a horizon, drawn with OpenCV at any size."""
+"""Procedural places: eight backgrounds with a horizon, drawn with OpenCV at any size."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 Image = NDArray[np.float32]
 Painter = Callable[[np.random.Generator, int, int, int], Image]
 
-# All lengths below are written for a picture whose shorter side is 128 px and multiplied by this at other sizes.
+# All lengths below are for a picture whose shorter side is 128 px; at other sizes they are scaled.
 _REFERENCE = 128.0
 
 
@@ -185,7 +185,7 @@ def draw_place(rng: np.random.Generator, place: str, width: int, height: int, ho
     """Draw an empty place.
 
     Args:
-        rng: the only source of chance.
+        rng: the only source of randomness.
         place: a key of `PLACES`.
         width: pixels.
         height: pixels.

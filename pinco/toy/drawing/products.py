@@ -42,7 +42,11 @@ class Product:
 
 
 class Tile:
-    """A square drawing board in unit coordinates: x to the right, y down, both 0..1."""
+    """A square canvas in unit coordinates: x to the right, y down, both 0..1.
+
+    Args:
+        side: pixels.
+    """
 
     def __init__(self, side: int) -> None:
         self.side = side
@@ -59,6 +63,7 @@ class Tile:
         return region.astype(bool)
 
     def ellipse(self, cx: float, cy: float, rx: float, ry: float) -> NDArray[np.bool_]:
+        """The region inside an ellipse with centre (cx, cy) and half axes (rx, ry), as a boolean `[side, side]`."""
         return ((self.x - cx) / rx) ** 2 + ((self.y - cy) / ry) ** 2 <= 1
 
     def fill(self, region: NDArray[np.bool_], colour: Colour) -> NDArray[np.bool_]:
@@ -78,6 +83,7 @@ class Tile:
         self.paint(stroke.astype(bool), colour)
 
     def shade(self, region: NDArray[np.bool_], factor: NDArray[np.float32]) -> None:
+        """Multiply the colours of a region by `factor` `[side, side]`."""
         self.rgb[region] *= np.broadcast_to(factor[..., None], self.rgb.shape)[region]
 
     def round_light(self, region: NDArray[np.bool_], left: float, right: float, strength: float = 0.42) -> None:
@@ -259,7 +265,7 @@ def draw_product(
     """Draw one product about `height` pixels along its longer side.
 
     Args:
-        rng: the only source of chance; the same state draws the same product.
+        rng: the only source of randomness; the same state draws the same product.
         height: pixels of the tile's side; the result is cropped to the product itself.
         kind: a key of `KINDS`; drawn when left out.
         colour: a key of `COLOURS`; drawn when left out.

@@ -1,4 +1,4 @@
-"""Product scenes: a product standing in a place, with contact shadow, exact mask and caption."""
+"""Product scenes: a product in a place, with contact shadow, exact mask and caption."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Scene:
 
     Attributes:
         image: uint8 `[H, W, 3]`.
-        layer: uint8 `[H, W, 4]`, the product alone where it stands, straight alpha.
+        layer: uint8 `[H, W, 4]`, the product alone at its position, straight alpha.
         place: a key of `places.PLACES`.
         product: the product at its own, larger size.
         caption: plain English.
@@ -64,11 +64,11 @@ def put_on_canvas(
     """The product's layer on an empty canvas.
 
     Args:
-        product: drawn larger than it will stand.
+        product: drawn larger than it is placed.
         size: canvas `(width, height)`, pixels.
         longer_side: pixels of the product's longer side on the canvas.
-        centre: where its middle stands, as a share of the canvas width.
-        base: where its foot stands, as a share of the canvas height.
+        centre: position of its middle, as a share of the canvas width.
+        base: position of its foot, as a share of the canvas height.
 
     Returns:
         uint8 `[H, W, 4]`, straight alpha.
@@ -91,16 +91,22 @@ def put_on_canvas(
 def draw_scene(
     rng: np.random.Generator, size: tuple[int, int] = (128, 128), place: str | None = None, kind: str | None = None
 ) -> Scene:
-    """Draw one scene at `size` = (width, height).
+    """Draw one scene.
 
-    The product is drawn once and kept at its own size too, so that the whole preprocessing can be run on it.
+    The product is drawn once and kept at its own, larger size too, so that the whole preprocessing can be run on it.
+
+    Args:
+        rng: the only source of randomness.
+        size: (width, height) in pixels.
+        place: a key of `places.PLACES`; drawn when left out.
+        kind: a key of `products.KINDS`; drawn when left out.
     """
     width, height = size
     names = list(PLACES)
     place = place or names[rng.integers(len(names))]
     product = draw_product(rng, 160, kind)
     rows, columns = product.rgba.shape[:2]
-    # Fill 50 to 74 % of the canvas, whichever of its sides the product meets first.
+    # Fill 50 to 74 % of the canvas along the side that limits the product.
     room = min(width / columns, height / rows) * max(rows, columns)
     longer = room * rng.uniform(0.5, 0.74)
     layer = put_on_canvas(product, size, longer, rng.uniform(0.38, 0.62), rng.uniform(0.8, 0.93))

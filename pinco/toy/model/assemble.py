@@ -9,10 +9,11 @@ from diffusers import AutoencoderKL, FluxPipeline, FluxTransformer2DModel
 from transformers import CLIPTextModel, PreTrainedTokenizerFast, T5EncoderModel
 
 from pinco.adapter.adapter import PincoAdapter
+from pinco.evaluation.segmenter import Segmenter
+from pinco.generation.builtin import ADAPTER, BACKBONE, CLASSIFIER, SEGMENTER
 from pinco.pipelines.defaults import GenerationDefaults
-from pinco.toy import ADAPTER, BACKBONE, CLASSIFIER, SEGMENTER
 from pinco.toy.model.backbone import new_scheduler
-from pinco.toy.model.instruments import PlaceClassifier, Segmenter
+from pinco.toy.model.instruments import PlaceClassifier
 from pinco.toy.model.text import MAX_LENGTH
 
 DEFAULTS = GenerationDefaults(

@@ -10,9 +10,10 @@ import torch
 from diffusers import AutoencoderKL, FluxTransformer2DModel
 
 from pinco.adapter.adapter import PincoAdapter
+from pinco.evaluation.segmenter import Segmenter
 from pinco.toy.drawing.places import PLACES
 from pinco.toy.model.assemble import ToyParts
-from pinco.toy.model.instruments import PlaceClassifier, Segmenter
+from pinco.toy.model.instruments import PlaceClassifier
 from pinco.toy.model.text import WIDTH, new_clip, new_t5, new_tokenizer
 
 

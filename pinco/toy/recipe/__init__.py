@@ -1,1 +1,1 @@
-"""How the built-in model is trained, measured and described."""
+"""How the built-in model is trained, measured and documented."""

@@ -1,4 +1,4 @@
-"""The toy's model card and contact sheets: sizes, recipe, log and measured quality, all read from the run itself."""
+"""The toy's model card and contact sheet: sizes, settings, log and measured quality, all read from the training run."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
 
-from pinco.toy import CLASSIFIER, SEGMENTER
+from pinco.evaluation.segmenter import Segmenter
+from pinco.generation.builtin import CLASSIFIER, SEGMENTER
 from pinco.toy.drawing.captions import vocabulary
 from pinco.toy.drawing.data import HELD_OUT_SEED, draw_scenes
 from pinco.toy.drawing.products import COLOURS, KINDS
-from pinco.toy.model.instruments import PlaceClassifier, Segmenter
+from pinco.toy.model.instruments import PlaceClassifier
 from pinco.toy.recipe.instrument_tasks import ClassifierTask, segmenter_ious
 from pinco.toy.recipe.quality import Line, Pair
 from pinco.toy.recipe.stages import PRESETS
@@ -28,7 +29,7 @@ U8 = NDArray[np.uint8]
 STAGES = ("vae", "decoder", "backbone", "adapter", "refinement", "segmenter", "classifier")
 CARD, FIGURES, SHEET = "README.md", "quality.json", "quality.jpg"
 
-# The bars of the toy's quality, as shares or dB.
+# Limits that the toy's quality has to meet, as shares or dB.
 PLACE_BAR, EXTENSION_BAR, PSNR_BAR = 0.90, 0.5, 4.0
 
 
@@ -45,14 +46,14 @@ def write_card(
     """Write `README.md`, `quality.json` and `quality.jpg` into the toy's folder.
 
     Args:
-        toy: the assembled toy.
+        toy: folder of the assembled toy.
         work: the run's folder, with one sub-folder a stage.
         preset: name of the recipe.
-        seed: of the run.
+        seed: of the training run.
         ranks: processes that trained it.
         lines: the quality table.
         pictures: raw pictures by line.
-        pairs: what they were made for.
+        pairs: the product and place of each picture.
     """
     instruments = _instrument_figures(toy, work, len(pairs))
     figures = {
@@ -192,7 +193,16 @@ def _bar(name: str, wanted: str, measured: str, met: bool) -> str:
 
 
 def contact_sheet(pictures: dict[str, list[U8]], pairs: Sequence[Pair], columns: int = 12) -> U8:
-    """One row a variant, one column a pair: the first row shows the subject on neutral grey. uint8 `[H, W, 3]`."""
+    """A picture with one row per variant and one column per pair; the first row shows the subject on neutral grey.
+
+    Args:
+        pictures: raw pictures by variant.
+        pairs: what they show; only square ones are used.
+        columns: how many pairs, at most.
+
+    Returns:
+        uint8 `[H, W, 3]`.
+    """
     square = [i for i, p in enumerate(pairs) if p.scene.shape[:2] == (128, 128)][:columns]
     rows = [np.hstack([over_neutral(pairs[i].layer[..., :3], pairs[i].alpha) for i in square])]
     rows += [np.hstack([images[i] for i in square]) for images in pictures.values()]

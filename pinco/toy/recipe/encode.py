@@ -1,4 +1,4 @@
-"""Scenes to cached training data: latents, text embeddings, and condition maps by the preprocessing of a real run."""
+"""Scenes to cached training data: latents, text embeddings, and condition maps by the preprocessing of a run."""
 
 from __future__ import annotations
 
@@ -40,7 +40,17 @@ def encode_images(vae: AutoencoderKL, images: NDArray[np.uint8]) -> torch.Tensor
 def text_table(
     captions: list[str], clip: CLIPTextModel, t5: T5EncoderModel, tokenizer: PreTrainedTokenizerFast
 ) -> tuple[TextTable, dict[str, int]]:
-    """Embeddings of the distinct captions and the row of each; row 0 is the empty prompt."""
+    """Embed the distinct captions.
+
+    Args:
+        captions: with repeats.
+        clip: text encoder of the pooled embedding.
+        t5: text encoder of the sequence.
+        tokenizer: of both.
+
+    Returns:
+        The embeddings, and the row of each caption; row 0 is the empty prompt.
+    """
     distinct = ["", *sorted(set(captions) - {""})]
     parts = [embed(clip, t5, tokenizer, distinct[i : i + 256]) for i in range(0, len(distinct), 256)]
     table = TextTable(torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts]))
@@ -54,7 +64,15 @@ def encode_scenes(
     t5: T5EncoderModel,
     tokenizer: PreTrainedTokenizerFast,
 ) -> CachedDataset:
-    """Everything that is frozen, computed once; ranks share the work and all end with the whole."""
+    """Compute latents, maps and text embeddings of all scenes. Ranks share the work, and each gets the whole result.
+
+    Args:
+        sets: scenes by size.
+        vae: encodes scenes and subjects.
+        clip: text encoder of the pooled embedding.
+        t5: text encoder of the sequence.
+        tokenizer: of both.
+    """
     table, row = text_table([str(c) for s in sets.values() for c in s.caption], clip, t5, tokenizer)
     buckets = {}
     for (width, height), scenes in sets.items():

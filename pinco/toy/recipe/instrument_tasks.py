@@ -1,4 +1,4 @@
-"""How the instruments are trained: scenes bent, blurred and recoloured, so that generated pictures are no surprise."""
+"""Training of the instruments on warped, blurred and recoloured scenes, which resemble generated pictures."""
 
 from __future__ import annotations
 
@@ -10,15 +10,22 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from pinco.evaluation.segmenter import Segmenter, signed
 from pinco.toy.drawing.data import SceneSet, Sets
-from pinco.toy.model.instruments import PlaceClassifier, Segmenter, _signed, blanked
+from pinco.toy.model.instruments import PlaceClassifier, blanked
 from preprocessing.blend import over_neutral
 
 
 def augment(
     rng: np.random.Generator, image: NDArray[np.uint8], mask: NDArray[np.uint8]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Bend picture and mask alike (generated products are seldom straight), then blur, tint and grain the picture."""
+    """Warp picture and mask alike (generated products are seldom straight), then blur the picture, add tint and noise.
+
+    Args:
+        rng: the only source of randomness.
+        image: `[H, W, 3]`.
+        mask: `[H, W]`.
+    """
     height, width = mask.shape
     if rng.random() < 0.6:
         knots = rng.uniform(-1, 1, (2, 5, 5)).astype(np.float32) * rng.uniform(1, 9)
@@ -58,7 +65,7 @@ class _Scenes:
         return np.stack([p for p, _ in pairs]), np.stack([m for _, m in pairs]), scenes.place[chosen]
 
     def _picture(self, rng: np.random.Generator, scenes: SceneSet, i: int) -> NDArray[np.uint8]:
-        """The scene, or sometimes its product on the canvas's neutral grey, where the instrument is asked as well."""
+        """The scene, or sometimes its product on neutral grey, which the instruments have to segment too."""
         if self._neutral_share and rng.random() < self._neutral_share:
             return over_neutral(scenes.layer[i, ..., :3], scenes.layer[i, ..., 3])
         return np.asarray(scenes.image[i])
@@ -75,7 +82,7 @@ class SegmenterTask:
 
     def loss(self, step: int, batch_size: int, generator: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
         images, masks, _ = self._scenes.draw(batch_size, generator)
-        logits = self.model(_signed(images))
+        logits = self.model(signed(images))
         target = torch.from_numpy(masks).float().div_(255)[:, None]
         p = logits.sigmoid()
         dice = 1 - (2 * (p * target).sum((1, 2, 3)) + 1) / (p.sum((1, 2, 3)) + target.sum((1, 2, 3)) + 1)
@@ -97,7 +104,7 @@ class ClassifierTask:
 
     def loss(self, step: int, batch_size: int, generator: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
         images, masks, places = self._scenes.draw(batch_size, generator)
-        logits = self.model(_signed(blanked(images, masks > 0)))
+        logits = self.model(signed(blanked(images, masks > 0)))
         return F.cross_entropy(logits, torch.from_numpy(places), label_smoothing=0.05), {}
 
     def validate(self) -> dict[str, float]:

@@ -14,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 
 from pinco.evaluation.metrics import SubjectMeasures, measure_subject, medians
-from pinco.pipelines.flux import FluxPincoPipeline
-from pinco.toy import ADAPTER, BACKBONE, CLASSIFIER, SEGMENTER
+from pinco.evaluation.segmenter import Segmenter
+from pinco.generation.builtin import ADAPTER, BACKBONE, CLASSIFIER, SEGMENTER
+from pinco.pipelines.pipeline import load_pipeline
 from pinco.toy.drawing.data import HELD_OUT_SEED, SceneSet, draw_scenes
-from pinco.toy.model.instruments import PlaceClassifier, Segmenter
+from pinco.toy.model.instruments import PlaceClassifier
 from pinco.toy.model.vae import decode, encode, to_signed
 from pinco.toy.recipe.encode import canvas_of
 
@@ -34,10 +35,14 @@ VARIANTS: dict[str, tuple[bool, bool]] = {
 
 @dataclass(frozen=True)
 class Pair:
-    """A held-out product, the place asked for, and the drawn scene that shows both.
+    """A held-out product, the wanted place, and the drawn scene that shows both.
 
-    `layer` is uint8 `[H, W, 4]`, `scene` uint8 `[H, W, 3]`, `place` an index into `PLACES`, `seed` the noise of every
-    variant's picture.
+    Attributes:
+        layer: uint8 `[H, W, 4]`, the product.
+        scene: uint8 `[H, W, 3]`.
+        prompt: names the place.
+        place: index into `PLACES`.
+        seed: of every variant's picture.
     """
 
     layer: U8
@@ -48,12 +53,20 @@ class Pair:
 
     @property
     def alpha(self) -> U8:
+        """`[H, W]`."""
         return self.layer[..., 3]
 
 
 @dataclass(frozen=True)
 class Line:
-    """One variant's figures: `place` and `shuffled` are shares of pictures, the rest medians."""
+    """One line of the table: a variant and its figures.
+
+    Attributes:
+        name: of the variant.
+        place: share of pictures on which the prompted place is recognised.
+        shuffled: the same share for another pair's prompt, as a control.
+        subject: medians over the pictures.
+    """
 
     name: str
     place: float
@@ -62,7 +75,7 @@ class Line:
 
 
 def held_out_pairs(count: int = 256, workers: int = 1, cache: Path | None = None) -> list[Pair]:
-    """Pairs that no training has seen, in a fixed order; square, lying and standing."""
+    """Pairs that no training uses, in a fixed order: square, landscape and portrait."""
     sets = draw_scenes(count, HELD_OUT_SEED, workers, cache)
 
     def pair(scenes: SceneSet, i: int, number: int) -> Pair:
@@ -73,9 +86,9 @@ def held_out_pairs(count: int = 256, workers: int = 1, cache: Path | None = None
 
 
 def generate(folder: Path, variant: str, pairs: Sequence[Pair]) -> list[U8]:
-    """Raw pictures of one variant, by the ordinary pipeline and its default settings."""
+    """Raw pictures of one variant, made by the pipeline with its default settings."""
     with_adapter, blending = VARIANTS[variant]
-    pipeline = FluxPincoPipeline.from_pretrained(folder / BACKBONE, folder / ADAPTER if with_adapter else None)
+    pipeline = load_pipeline(folder / BACKBONE, folder / ADAPTER if with_adapter else None)
     return [
         pipeline.generate(
             pipeline.encode_canvas(canvas_of(p.layer)),
@@ -92,8 +105,8 @@ def _generate(job: tuple[Path, str, Sequence[Pair]]) -> list[U8]:
 
 
 def round_trip(folder: Path, pairs: Sequence[Pair]) -> list[U8]:
-    """The drawn scenes through the autoencoder and back: the ceiling of what the backbone could show."""
-    vae = FluxPincoPipeline.from_pretrained(folder / BACKBONE).pipe.vae
+    """The drawn scenes encoded and decoded by the autoencoder: the best that the backbone could reach."""
+    vae = load_pipeline(folder / BACKBONE).pipe.vae
     signed = [decode(vae, encode(vae, to_signed(p.scene[None]))) for p in pairs]
     return [((s[0].permute(1, 2, 0) + 1) * 127.5).round().to(torch.uint8).numpy() for s in signed]
 
@@ -101,17 +114,24 @@ def round_trip(folder: Path, pairs: Sequence[Pair]) -> list[U8]:
 def measure(
     name: str, images: Sequence[U8], pairs: Sequence[Pair], segmenter: Segmenter, judge: PlaceClassifier
 ) -> Line:
-    """Judge one variant's raw pictures.
+    """Measure one variant's raw pictures.
 
-    The control asks of the same pictures whether they show the place of the next pair in line: what adherence would be
-    if the prompt were ignored.
+    The control compares the same pictures with the place of the next pair: the adherence of a model that ignores its
+    prompt.
+
+    Args:
+        name: of the variant.
+        images: `[H, W, 3]` each.
+        pairs: what the images were made for.
+        segmenter: finds the product in an image.
+        judge: recognises the place.
     """
     subjects, right, shuffled = [], [], []
     others = [*pairs[1:], pairs[0]]
     for image, pair, other in zip(images, pairs, others, strict=True):
         found = segmenter.masks(image[None])[0]
         subjects.append(measure_subject(image, found.astype(np.uint8) * 255, pair.layer[..., :3], pair.alpha))
-        # Both what should be product and what became product is blanked: the place has to show around it.
+        # Both the true and the generated product are blanked: the place has to be recognised around them.
         place = int(judge.places_of(image[None], (found | (pair.alpha > 0))[None])[0])
         right.append(place == pair.place)
         shuffled.append(place == other.place)

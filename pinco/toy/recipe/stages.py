@@ -1,4 +1,4 @@
-"""The stages that make the toy: autoencoder, backbone, adapter, instruments. Each can be stopped and started again."""
+"""The training stages of the toy: autoencoder, backbone, adapter, instruments. Each can be stopped and resumed."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from diffusers import AutoencoderKL, FluxTransformer2DModel
 from transformers import CLIPTextModel, PreTrainedTokenizerFast, T5EncoderModel
 
 from pinco.adapter.adapter import PincoAdapter
+from pinco.evaluation.segmenter import Segmenter
 from pinco.toy.drawing.data import INSTRUMENT_SEED, TRAIN_SEED, Sets, draw_scenes
 from pinco.toy.drawing.places import PLACES
 from pinco.toy.model.backbone import BackboneTask, new_transformer, predict
-from pinco.toy.model.instruments import PlaceClassifier, Segmenter
+from pinco.toy.model.instruments import PlaceClassifier
 from pinco.toy.model.text import new_clip, new_t5, new_tokenizer
 from pinco.toy.model.vae import VaeTask, new_vae, set_latent_scale
 from pinco.toy.recipe.encode import encode_scenes
@@ -43,7 +44,7 @@ class Preset:
     classifier: TrainingConfig
 
     def with_seed(self, seed: int) -> Preset:
-        """The same preset with every stage's chance moved by `seed`; 0 is the shipped toy."""
+        """The same preset with every stage's seed moved by `seed`; 0 is the shipped toy."""
         stages = ("vae", "decoder", "backbone", "adapter", "refinement", "segmenter", "classifier")
         return replace(self, **{s: replace(getattr(self, s), seed=getattr(self, s).seed + 100 * seed) for s in stages})
 
@@ -150,7 +151,7 @@ class Workshop:
         return train_set, held_out
 
     def _train(self, stage: str, model: torch.nn.Module, task: Callable[[], Task]) -> None:
-        """Run a stage, or load it where it is finished already, and freeze the model."""
+        """Run a stage, or load it if it is finished, and freeze the model."""
         config: TrainingConfig = getattr(self.preset, stage)
         if not load_finished(model, config, self.folder / stage):
             train(task(), config, self.folder / stage)
@@ -165,7 +166,7 @@ class Workshop:
         return vae
 
     def decoder(self, vae: AutoencoderKL) -> None:
-        """Train the decoder on, in place. It is a stage of its own because nothing but the pictures depends on it."""
+        """Train the decoder further, in place. It is a stage of its own because only the pictures depend on it."""
         vae.decoder.requires_grad_(True)
         self._train("decoder", vae.decoder, lambda: VaeTask(vae, *self.scenes(), decoder_only=True))
 
@@ -176,7 +177,7 @@ class Workshop:
         return new_clip(tokenizer).requires_grad_(False), new_t5(tokenizer).requires_grad_(False), tokenizer
 
     def cached(self, vae: AutoencoderKL) -> tuple[CachedDataset, CachedDataset]:
-        """Training and validation scenes as the backbone and the adapter see them."""
+        """Training and validation scenes, encoded for the backbone and the adapter."""
         if self._cached is None:
             train_set, held_out = (encode_scenes(s, vae, *self.text()) for s in self.scenes())
             self._cached = train_set, held_out
@@ -190,7 +191,7 @@ class Workshop:
 
     def adapter(self, vae: AutoencoderKL, transformer: FluxTransformer2DModel) -> PincoAdapter:
         torch.manual_seed(self.preset.adapter.seed)
-        # All subject tokens: at 64 tokens pruning saves nothing, and the neutral ones say where the product ends.
+        # All subject tokens: at 64 tokens pruning saves no time, and the neutral tokens show where the product ends.
         adapter: PincoAdapter = PincoAdapter.for_backbone(transformer, vae.config, prune=False)
         adapter.to(self.device)
         adapter.attach(transformer)

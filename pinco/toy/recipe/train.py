@@ -1,4 +1,4 @@
-"""`pinco toy train`: makes the shipped toy again from a seed, and writes its model card with the true figures."""
+"""`pinco toy train`: trains the shipped toy again from a seed, and writes its model card with measured figures."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _PAIRS = {"full": 256, "smoke": 2}
 def train_toy(out: Path, seed: int = 0, preset: str = "full", ranks: int | None = None) -> Path:
     """Train every stage, assemble the toy, measure it, write its card.
 
-    Stopped at any moment and started again with the same arguments, it goes on from the newest checkpoint.
+    After a stop at any moment, the same call continues from the newest checkpoint.
 
     Args:
-        out: `out/work` holds scenes, checkpoints and logs; `out/toy` becomes what ships as `pinco/toy/assets`.
+        out: scenes, checkpoints and logs are written to `out/work`, the toy (as in `pinco/toy/assets`) to `out/toy`.
         seed: 0 is the shipped toy.
         preset: a key of `stages.PRESETS`.
         ranks: one-thread processes that share every batch; all processors but at most 2 by default, because the

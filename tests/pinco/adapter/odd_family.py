@@ -150,7 +150,7 @@ class OddPincoProcessor(SubjectProcessor):
     ) -> Projections:
         return Projections(*attn.heads_of(hidden_states), keep=mask)
 
-    def output(self, attn: OddAttention, attended: Tensor, *_: Any) -> Tensor:
+    def output(self, attn: OddAttention, attended: Tensor, own: Projections, *_: Any) -> Tensor:
         projected: Tensor = attn.to_out(attended)
         return projected
 

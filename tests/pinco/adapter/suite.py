@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,10 +26,9 @@ from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 
 from pinco.adapter import BackboneMismatchError, PincoAdapter, Subject
-from pinco.adapter import processor as processor_module
 from pinco.adapter.families import UnknownFamilyError, family_of
 from pinco.adapter.positions import Positions, Rotary
-from pinco.adapter.processor import keys_values
+from pinco.adapter.processor import SubjectProcessor, keys_values
 from pinco.adapter.tokens import pack
 
 Inputs = dict[str, Any]
@@ -65,6 +64,9 @@ class AdapterSuite(ABC):
         other_sizes: Changes to the backbone that an adapter must notice.
         other_vae: Of a VAE that does not fit, with the message that says so.
         checkpointing: Whether the backbone has gradient checkpointing.
+        offload: Whether accelerate can offload the bare backbone; it cannot where a module has a parameter of its own
+            beside others that it calls.
+        timestep: Name of the input that holds the timesteps.
     """
 
     vae_config: ClassVar[Mapping[str, Any]]
@@ -73,6 +75,8 @@ class AdapterSuite(ABC):
     other_sizes: ClassVar[list[dict[str, Any]]]
     other_vae: ClassVar[tuple[Mapping[str, Any], str]]
     checkpointing: ClassVar[bool] = True
+    offload: ClassVar[bool] = True
+    timestep: ClassVar[str] = "timestep"
 
     # What a family fills in.
 
@@ -137,10 +141,15 @@ class AdapterSuite(ABC):
             maps[sample, 0, *place] = 1
         return latents, maps
 
-    def run(self, backbone: Any, inputs: Inputs, adapter: PincoAdapter, subject: Subject) -> Tensor:
-        with adapter.using(subject) as kwargs:
-            out: Tensor = backbone(**inputs, **kwargs)[0]
+    def call(self, backbone: Any, inputs: Inputs, **extra: Any) -> Tensor:
+        """The backbone's output, `[B, ...]`."""
+        out: Tensor = backbone(**inputs, **extra)[0]
         return out
+
+    def run(self, backbone: Any, inputs: Inputs, adapter: PincoAdapter, subject: Subject) -> Tensor:
+        """The output with a subject."""
+        with adapter.using(subject) as kwargs:
+            return self.call(backbone, inputs, **kwargs)
 
     def part(self, inputs: Inputs, part: slice) -> Inputs:
         """Some samples of a batch."""
@@ -148,28 +157,35 @@ class AdapterSuite(ABC):
 
     def doubled(self, inputs: Inputs) -> Inputs:
         """A batch twice, as classifier-free guidance does it."""
-        return {name: torch.cat([value] * 2) if name in self.batched else value for name, value in inputs.items()}
+
+        def twice(value: Any) -> Any:
+            return value * 2 if isinstance(value, list) else torch.cat([value] * 2)
+
+        return {name: twice(value) if name in self.batched else value for name, value in inputs.items()}
 
     def half(self, inputs: Inputs) -> Inputs:
-        return {
-            name: value.bfloat16()
-            if isinstance(value, Tensor) and value.is_floating_point() and name not in self.full_precision
-            else value
-            for name, value in inputs.items()
-        }
+        """The inputs of a backbone in bfloat16."""
+
+        def cast(value: Any) -> Any:
+            if isinstance(value, list):
+                return [cast(one) for one in value]
+            return value.bfloat16() if isinstance(value, Tensor) and value.is_floating_point() else value
+
+        return {name: value if name in self.full_precision else cast(value) for name, value in inputs.items()}
 
     @pytest.fixture
-    def seen_keys(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Tensor]]:
-        """The subject keys that reach the attention, layer by layer, `[B, H, N_sub, D]`."""
-        seen: list[Tensor] = []
-        compute = processor_module.subject_attention
+    def seen_keys(self, monkeypatch: pytest.MonkeyPatch) -> dict[int, Tensor]:
+        """The subject keys that reach the attention of each layer in the last call, `[B, N_sub, H, D]`."""
+        seen: dict[int, Tensor] = {}
+        compute = SubjectProcessor._keys_values
 
-        def watch(q: Tensor, k: Tensor, v: Tensor, ks: Tensor, *rest: Any) -> Tensor:
-            seen.append(ks)
-            return compute(q, k, v, ks, *rest)
+        def watch(processor: SubjectProcessor, *args: Any) -> tuple[Tensor, Tensor]:
+            keys, values = compute(processor, *args)
+            seen[processor.number] = keys
+            return keys, values
 
-        monkeypatch.setattr(processor_module, "subject_attention", watch)
-        yield seen
+        monkeypatch.setattr(SubjectProcessor, "_keys_values", watch)
+        return seen
 
     # An adapter that lets nothing in is not there.
 
@@ -178,7 +194,7 @@ class AdapterSuite(ABC):
     def test_zero_gates_are_bit_identical_to_the_bare_backbone(
         self, backbone: Any, inputs: Inputs, subject_inputs: tuple[Tensor, Tensor], cache: bool
     ) -> None:
-        bare = backbone(**inputs)[0]
+        bare = self.call(backbone, inputs)
         adapter = PincoAdapter.for_backbone(backbone, self.vae_config).attach(backbone)
         assert torch.equal(self.run(backbone, inputs, adapter, adapter.encode(*subject_inputs, cache=cache)), bare)
 
@@ -186,19 +202,19 @@ class AdapterSuite(ABC):
     def test_open_gates_and_the_subject_change_the_output(
         self, backbone: Any, inputs: Inputs, subject_inputs: tuple[Tensor, Tensor]
     ) -> None:
-        bare = backbone(**inputs)[0]
+        bare = self.call(backbone, inputs)
         adapter = self.new_adapter(backbone).attach(backbone)
         with_subject = self.run(backbone, inputs, adapter, adapter.encode(*subject_inputs))
         other = self.run(backbone, inputs, adapter, adapter.encode(-subject_inputs[0], subject_inputs[1]))
         assert float((with_subject - bare).norm() / bare.norm()) > 0.01
         assert float((with_subject - other).norm() / bare.norm()) > 0.01
-        assert torch.equal(backbone(**inputs)[0], bare)  # without a subject it stays the backbone
+        assert torch.equal(self.call(backbone, inputs), bare)  # without a subject it stays the backbone
 
     @torch.no_grad()
     def test_scale_goes_from_the_bare_backbone_to_the_whole_adapter(
         self, backbone: Any, inputs: Inputs, subject_inputs: tuple[Tensor, Tensor]
     ) -> None:
-        bare = backbone(**inputs)[0]
+        bare = self.call(backbone, inputs)
         adapter = self.new_adapter(backbone).attach(backbone)
         subject = adapter.encode(*subject_inputs)
         assert adapter.scale == 1.0
@@ -230,7 +246,7 @@ class AdapterSuite(ABC):
     ) -> None:
         family = family_of(backbone)
         originals = [attention.processor for attention in family.attentions(backbone)]
-        bare = backbone(**inputs)[0]
+        bare = self.call(backbone, inputs)
         adapter = self.new_adapter(backbone).attach(backbone)
         entered = [attention.processor for attention in family.attentions(backbone)]
         assert not any(processor is original for processor, original in zip(entered, originals, strict=True))
@@ -241,7 +257,7 @@ class AdapterSuite(ABC):
         restored = [attention.processor for attention in family.attentions(backbone)]
         assert all(processor is original for processor, original in zip(restored, originals, strict=True))
         assert not any(module._forward_pre_hooks or module._forward_hooks for module in backbone.modules())
-        assert torch.equal(backbone(**inputs)[0], bare)
+        assert torch.equal(self.call(backbone, inputs), bare)
         adapter.detach()  # a second time does nothing
 
     def test_only_the_chosen_layers_are_entered(self, backbone: Any) -> None:
@@ -436,18 +452,19 @@ class AdapterSuite(ABC):
 
     @torch.no_grad()
     def test_pruned_keys_sit_where_the_unpruned_ones_do(
-        self, backbone: Any, inputs: Inputs, subject_inputs: tuple[Tensor, Tensor], seen_keys: list[Tensor]
+        self, backbone: Any, inputs: Inputs, subject_inputs: tuple[Tensor, Tensor], seen_keys: dict[int, Tensor]
     ) -> None:
         adapter = self.new_adapter(backbone, layers=[0]).attach(backbone)
         pruned = adapter.encode(*subject_inputs)
-        for subject in (Subject(adapter.extractor(*subject_inputs), SMALL), pruned):
-            self.run(backbone, inputs, adapter, subject)
-        all_keys, pruned_keys = seen_keys
+        self.run(backbone, inputs, adapter, Subject(adapter.extractor(*subject_inputs), SMALL))
+        all_keys = seen_keys[0]
+        self.run(backbone, inputs, adapter, pruned)
+        pruned_keys = seen_keys[0]
         assert pruned.index is not None and pruned.keep is not None
         for sample in range(2):
             kept = pruned.keep[sample]
-            wanted = all_keys[sample][:, pruned.index[sample][kept]]
-            torch.testing.assert_close(pruned_keys[sample][:, kept], wanted, atol=1e-6, rtol=0)
+            wanted = all_keys[sample][pruned.index[sample][kept]]
+            torch.testing.assert_close(pruned_keys[sample][kept], wanted, atol=1e-6, rtol=0)
 
     @pytest.mark.parametrize("cache", [False, True], ids=["uncached", "cached"])
     @torch.no_grad()
@@ -492,7 +509,7 @@ class AdapterSuite(ABC):
     ) -> None:
         """Zero gates still get their gradients; what lies behind them follows when they have moved."""
         adapter = close_gates(self.new_adapter(backbone)).attach(backbone)
-        bare = backbone(**inputs)[0]
+        bare = self.call(backbone, inputs)
         out = self.run(backbone, inputs, adapter, adapter.encode(*subject_inputs))
         torch.testing.assert_close(out, bare, atol=1e-6, rtol=0)
         out.square().mean().backward()
@@ -659,7 +676,7 @@ class AdapterSuite(ABC):
         assert frames > 0
         for step, scale in enumerate((0.9, 0.5, 0.2)):
             adapter.scale = scale
-            changed = inputs | {"timestep": inputs["timestep"] / (step + 2)}
+            changed = inputs | {self.timestep: inputs[self.timestep] / (step + 2)}
             out = self.run(compiled, changed, adapter, other if step else subject)
             wanted = self.run(backbone, changed, adapter, other if step else subject)
             torch.testing.assert_close(out, wanted, atol=1e-5, rtol=0)
@@ -674,7 +691,8 @@ class AdapterSuite(ABC):
         """Weights lie on the meta device except while their module runs: nothing may read them in between."""
         adapter = self.new_adapter(backbone).attach(backbone)
         wanted = self.run(backbone, inputs, adapter, adapter.encode(*subject_inputs))
-        cpu_offload(backbone, execution_device=torch.device("cpu"))
+        if self.offload:
+            cpu_offload(backbone, execution_device=torch.device("cpu"))
         cpu_offload(adapter, execution_device=torch.device("cpu"))
         assert all(parameter.is_meta for parameter in adapter.parameters())
         subject = adapter.encode(*subject_inputs, cache=cache)
@@ -685,7 +703,7 @@ class AdapterSuite(ABC):
     @pytest.mark.parametrize("shift", [(0, 1), (2, 0), (1, 3)])
     @torch.no_grad()
     def test_the_attention_map_moves_with_the_subject_only_if_anchored(
-        self, backbone: Any, seen_keys: list[Tensor], shift: tuple[int, int]
+        self, backbone: Any, seen_keys: dict[int, Tensor], shift: tuple[int, int]
     ) -> None:
         """A subject of three equal tokens, looked at by one and the same query from every latent token.
 
@@ -709,8 +727,8 @@ class AdapterSuite(ABC):
                 self.run(backbone, inputs, adapter, Subject(content.expand(1, 3, -1), LARGE, index=at))
                 everywhere = Subject(content.expand(1, rows * columns, -1), LARGE)
                 queries = [keys_values(adapter.layer(n), everywhere, positions)[0] for n in adapter.settings.layers]
-                assert len(seen_keys) == len(queries)  # every layer was seen
-                keys = torch.stack(seen_keys)[:, 0]
+                assert set(seen_keys) == set(adapter.settings.layers)  # every layer was seen
+                keys = torch.stack([seen_keys[n][0] for n in adapter.settings.layers]).transpose(1, 2)
                 query = torch.stack(queries)[:, 0].transpose(1, 2)
                 if not isinstance(positions, Rotary):  # by direction: equal ones meet where the places are equal
                     query, keys = (torch.nn.functional.normalize(x, dim=-1) for x in (query, keys))

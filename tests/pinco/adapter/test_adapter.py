@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pinco.adapter import PincoAdapter
 from pinco.adapter.families import UnknownFamilyError
-from pinco.toy import ADAPTER, assets
+from pinco.generation.builtin import ADAPTER, assets
 from tests.pinco.adapter.suite import SMALL
 
 MakeAdapter = Callable[..., PincoAdapter]

@@ -34,7 +34,7 @@ class PlainProcessor(SubjectProcessor):
         heads = states.unflatten(-1, (2, -1))
         return Projections(heads, heads, heads, positions=CountingPositions())
 
-    def output(self, attn: Any, attended: Tensor, states: Tensor) -> Any:
+    def output(self, attn: Any, attended: Tensor, own: Projections, states: Tensor) -> Any:
         return attended
 
 

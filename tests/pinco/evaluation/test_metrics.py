@@ -17,12 +17,12 @@ def _square() -> tuple[U8, U8]:
     return _full(50, (10, 10, 3)), alpha
 
 
-def test_a_kept_subject_measures_clean() -> None:
+def test_a_kept_subject_has_no_extension_and_no_shrinkage() -> None:
     source, alpha = _square()
     assert measure_subject(source, alpha, source, alpha) == SubjectMeasures(0.0, 0.0, 99.0)
 
 
-def test_growth_and_loss_are_told_apart() -> None:
+def test_extension_and_shrinkage_are_measured_apart() -> None:
     source, alpha = _square()
     moved = np.roll(alpha, 1, axis=1)
     assert measure_subject(source, moved, source, alpha) == SubjectMeasures(4 / 16, 4 / 16, 99.0)
@@ -41,7 +41,7 @@ def test_psnr_of_the_subject_ignores_the_background() -> None:
     assert measure_subject(raw, alpha, source, alpha).psnr == pytest.approx(48.13, abs=0.01)
 
 
-def test_medians_are_taken_figure_by_figure() -> None:
+def test_medians_are_taken_for_each_figure() -> None:
     measures = [SubjectMeasures(0.1, 0.9, 20.0), SubjectMeasures(0.5, 0.0, 30.0), SubjectMeasures(0.2, 0.3, 10.0)]
     assert medians(measures) == SubjectMeasures(0.2, 0.3, 20.0)
     assert medians(measures[:2]) == SubjectMeasures(pytest.approx(0.3), pytest.approx(0.45), 25.0)

@@ -13,6 +13,7 @@ from pinco.generation.faults import AcceleratorFaultError, DeviceMemoryError
 from pinco.generation.model import KEPT_CANVASES, Model, environment
 from pinco.generation.settings import ModelSettings
 from preprocessing.canvas import Canvas
+from tests.pinco.pipelines.odd_pipeline import make_odd_pipe, open_adapter
 
 
 @pytest.fixture
@@ -59,6 +60,17 @@ def test_without_a_segmenter_nothing_is_scored_and_said_so(
     encoded = model.encode(canvas, "canvas")
     scores = model.score(canvas.image, encoded)
     assert (scores.extension, scores.shrinkage, scores.not_scored) == (None, None, ("extension", "shrinkage"))
+
+
+def test_a_backbone_of_another_family_generates(canvas: Canvas, tmp_path: Path) -> None:
+    pipe = make_odd_pipe()
+    pipe.save_pretrained(tmp_path / "backbone")
+    open_adapter(pipe).save_pretrained(tmp_path / "adapter")
+    settings = ModelSettings(backbone=str(tmp_path / "backbone"), adapter=str(tmp_path / "adapter"), device="cpu")
+    model = Model(settings, threads=1)
+    one, other = model.generate(model.encode(canvas, "canvas"), [("on grass", None, 1), ("on grass", None, 2)])
+    assert one.shape == (64, 64, 3) and not np.array_equal(one, other)
+    assert (model.identity().scheduler, model.identity().steps) == ("DDIMScheduler", 3)
 
 
 def test_faults_get_the_names_that_the_driver_knows(

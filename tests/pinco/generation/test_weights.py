@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from pinco.generation import weights
 from pinco.generation.settings import ModelSettings
-from pinco.generation.weights import FULL_SIZE, cache_folder, find_weights, fingerprint_cache, working_pixels
+from pinco.generation.weights import CanvasSize, cache_folder, canvas_size, find_weights, fingerprint_cache
+from pinco.pipelines.families import UnknownPipelineError
+from tests.pinco.pipelines.odd_pipeline import make_odd_pipe
 
 
 def test_without_a_backbone_it_is_the_toy_with_all_that_belongs_to_it(
@@ -15,7 +18,7 @@ def test_without_a_backbone_it_is_the_toy_with_all_that_belongs_to_it(
     monkeypatch.setattr(weights, "assets", lambda: toy)
     found = find_weights(ModelSettings())
     assert found == weights.Weights("toy", str(toy / "backbone"), str(toy / "adapter"), str(toy / "segmenter"))
-    assert working_pixels(ModelSettings()) == 128 * 128
+    assert canvas_size(ModelSettings()) == CanvasSize(128 * 128, 16)
 
 
 def test_a_backbone_without_an_adapter_is_bare(toy: Path) -> None:
@@ -56,9 +59,23 @@ def test_a_missing_toy_is_said_with_the_way_out(tmp_path: Path, monkeypatch: pyt
         find_weights(ModelSettings())
 
 
-def test_a_backbone_that_says_nothing_is_taken_for_a_large_one(tmp_path: Path) -> None:
-    assert working_pixels(ModelSettings(backbone=str(tmp_path))) == FULL_SIZE
-    assert working_pixels(ModelSettings(backbone=str(tmp_path), working_pixels=4096)) == 4096
+def test_a_backbone_without_settings_has_its_familys(toy: Path, tmp_path: Path) -> None:
+    shutil.copytree(toy / "backbone", tmp_path / "backbone")
+    (tmp_path / "backbone" / "pinco.json").unlink()
+    backbone = str(tmp_path / "backbone")
+    assert canvas_size(ModelSettings(backbone=backbone)) == CanvasSize(1024 * 1024, 16)
+    assert canvas_size(ModelSettings(backbone=backbone, working_pixels=4096)) == CanvasSize(4096, 16)
+
+
+def test_another_family_has_another_multiple(tmp_path: Path) -> None:
+    make_odd_pipe().save_pretrained(tmp_path)
+    assert canvas_size(ModelSettings(backbone=str(tmp_path))) == CanvasSize(64 * 64, 8)
+
+
+def test_a_backbone_that_cannot_be_run_is_refused_while_planning(tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text('{"_class_name": "StableAudioPipeline"}')
+    with pytest.raises(UnknownPipelineError, match="holds a StableAudioPipeline"):
+        canvas_size(ModelSettings(backbone=str(tmp_path), working_pixels=4096))
 
 
 def test_the_cache_follows_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -3,15 +3,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pinco.pipelines.prompts import PromptCache, PromptEmbedding
+from pinco.pipelines.families.base import Embeddings
+from pinco.pipelines.prompts import PromptCache
 
 
 def _cache(size: int) -> tuple[PromptCache, list[str]]:
     encoded: list[str] = []
 
-    def encode(prompt: str) -> PromptEmbedding:
+    def encode(prompt: str) -> Embeddings:
         encoded.append(prompt)
-        return PromptEmbedding(torch.zeros(1, 2, 3), torch.full((1, 3), float(len(prompt))))
+        return {"tokens": torch.zeros(1, 2, 3), "pooled": torch.full((1, 3), float(len(prompt)))}
 
     return PromptCache(encode, size), encoded
 
@@ -19,7 +20,7 @@ def _cache(size: int) -> tuple[PromptCache, list[str]]:
 def test_a_prompt_is_encoded_once() -> None:
     cache, encoded = _cache(2)
     assert cache["snow"] is cache["snow"]
-    assert encoded == ["snow"] and float(cache["snow"].pooled[0, 0]) == 4.0
+    assert encoded == ["snow"] and float(cache["snow"]["pooled"][0, 0]) == 4.0
 
 
 def test_the_prompt_not_used_for_longest_goes_first() -> None:

@@ -13,11 +13,12 @@ from PIL import Image
 from safetensors import safe_open
 
 from pinco.catalog.quality.measures import psnr
-from pinco.pipelines.flux import FluxPincoPipeline
-from pinco.toy import ADAPTER, BACKBONE, CLASSIFIER, SEGMENTER, assets
+from pinco.evaluation.segmenter import Segmenter
+from pinco.generation.builtin import ADAPTER, BACKBONE, CLASSIFIER, SEGMENTER, assets
+from pinco.pipelines.pipeline import load_pipeline
 from pinco.toy.drawing.data import HELD_OUT_SEED, INSTRUMENT_SEED, TRAIN_SEED, SceneSet, draw_scenes
 from pinco.toy.drawing.places import PLACES
-from pinco.toy.model.instruments import PlaceClassifier, Segmenter
+from pinco.toy.model.instruments import PlaceClassifier
 from pinco.toy.recipe.card import CARD, FIGURES, SHEET, STAGES
 from pinco.toy.recipe.encode import canvas_of
 from pinco.toy.recipe.instrument_tasks import segmenter_ious
@@ -56,7 +57,7 @@ def test_the_toy_is_small_and_free_of_pickles() -> None:
 
 
 def test_everything_loads() -> None:
-    pipeline = FluxPincoPipeline.from_pretrained(assets() / BACKBONE, assets() / ADAPTER)
+    pipeline = load_pipeline(assets() / BACKBONE, assets() / ADAPTER)
     assert pipeline.adapter is not None
     assert pipeline.adapter.attached_to(pipeline.pipe.transformer)
     assert all(g.abs().max() > 0.01 for g in pipeline.adapter.gates().values())
@@ -122,7 +123,7 @@ def test_with_the_adapter_the_product_is_kept_better(fresh: dict[tuple[int, int]
     scenes = fresh[128, 128]
     kept: dict[bool, list[float]] = {}
     for with_adapter in (False, True):
-        pipeline = FluxPincoPipeline.from_pretrained(assets() / BACKBONE, assets() / ADAPTER if with_adapter else None)
+        pipeline = load_pipeline(assets() / BACKBONE, assets() / ADAPTER if with_adapter else None)
         raw = [
             pipeline.generate(
                 pipeline.encode_canvas(canvas_of(scenes.layer[i])),

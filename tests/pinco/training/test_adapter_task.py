@@ -119,7 +119,7 @@ def test_subject_weight_moves_the_loss_towards_the_subject(adapter: PincoAdapter
     assert loss(4.0) == pytest.approx(5 / (6 * 1 + 3 + 5), rel=1e-5)
 
 
-def test_a_tiny_overfit_is_learnt(tmp_path: Path, make: Callable[..., AdapterTask]) -> None:
+def test_a_tiny_dataset_is_overfitted(tmp_path: Path, make: Callable[..., AdapterTask]) -> None:
     task = make()
     before = task.validate()
     after = train(task, _settings(60), tmp_path).validation
@@ -153,14 +153,14 @@ def _seen(adapter: PincoAdapter, data: CachedDataset, bias: float, own_mistakes:
     return *calls[-1], loss.item()
 
 
-def test_a_model_without_mistakes_is_trained_as_ever(adapter: PincoAdapter, cached: Make) -> None:
+def test_a_model_without_errors_is_trained_as_without_own_mistakes(adapter: PincoAdapter, cached: Make) -> None:
     plain, _, _ = _seen(adapter, cached(), 0.0, 0.0)
     own, _, loss = _seen(adapter, cached(), 0.0, 1.0)
     assert torch.allclose(own.x_t, plain.x_t, atol=1e-5)
     assert loss == 0.0
 
 
-def test_own_mistakes_are_made_on_the_subject_alone_and_the_target_leads_back(
+def test_own_mistakes_replace_the_subject_alone_and_the_target_corrects_them(
     adapter: PincoAdapter, cached: Make
 ) -> None:
     plain, _, _ = _seen(adapter, cached(), 0.5, 0.0)

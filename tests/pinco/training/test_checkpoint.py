@@ -23,7 +23,7 @@ def _save(folder: Path, step: int, keep: int = 2) -> Path:
     )
 
 
-def test_what_was_saved_comes_back(tmp_path: Path) -> None:
+def test_saved_checkpoints_are_loaded_unchanged(tmp_path: Path) -> None:
     transposed = torch.arange(6.0).reshape(2, 3).T  # not contiguous
     tensors = {"weights": {"a": transposed, "b": torch.tensor(3, dtype=torch.int64)}, "average": {"a": transposed * 2}}
     save_checkpoint(tmp_path, 7, tensors, {"config": {"steps": 9}})
@@ -46,13 +46,13 @@ def test_tensors_that_share_memory_are_saved(tmp_path: Path) -> None:
     assert torch.equal(found[0]["weights"]["a"], found[0]["weights"]["b"])
 
 
-def test_nothing_there_is_none(tmp_path: Path) -> None:
+def test_an_empty_folder_has_no_checkpoint(tmp_path: Path) -> None:
     assert load_latest(tmp_path / "absent") is None
     assert load_latest(tmp_path) is None
     assert complete_checkpoints(tmp_path / "absent") == []
 
 
-def test_newest_wins_and_two_are_kept(tmp_path: Path) -> None:
+def test_the_newest_is_loaded_and_two_are_kept(tmp_path: Path) -> None:
     for step in (5, 10, 15, 20):
         _save(tmp_path, step)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000015", "step-00000020"]
@@ -147,7 +147,7 @@ def _go_on(model: torch.nn.Linear, optimizer: torch.optim.Optimizer, steps: rang
         optimizer.zero_grad()
 
 
-def test_a_restored_optimizer_goes_on_bit_for_bit(tmp_path: Path) -> None:
+def test_a_restored_optimizer_continues_bit_for_bit(tmp_path: Path) -> None:
     straight, its_optimizer = _trained(3)
     save_checkpoint(tmp_path, 3, {"optimizer": optimizer_tensors(its_optimizer)}, {})
     weights = {k: v.clone() for k, v in straight.state_dict().items()}
@@ -166,7 +166,7 @@ def test_a_restored_optimizer_goes_on_bit_for_bit(tmp_path: Path) -> None:
     assert all(torch.equal(first[k], second[k]) for k in first)
 
 
-def test_restoring_keeps_the_learning_rate_of_now() -> None:
+def test_restoring_keeps_the_current_learning_rate() -> None:
     _, old = _trained(2)
     model = torch.nn.Linear(3, 2)
     now = torch.optim.AdamW(model.parameters(), lr=0.5)
@@ -177,5 +177,5 @@ def test_restoring_keeps_the_learning_rate_of_now() -> None:
 def test_an_optimizer_of_more_parameters_is_refused() -> None:
     _, old = _trained(1)
     fewer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(2, 3))])
-    with pytest.raises(CheckpointMismatchError, match="knows 2 parameters, this model has 1"):
+    with pytest.raises(CheckpointMismatchError, match="has 2 parameters, this model has 1"):
         restore_optimizer(fewer, optimizer_tensors(old))

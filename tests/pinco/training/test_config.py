@@ -16,7 +16,7 @@ def test_counts_below_one_are_refused_by_name(name: str) -> None:
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0, 1.5])
-def test_ema_decay_must_forget_something(decay: float) -> None:
+def test_an_ema_decay_of_one_is_refused(decay: float) -> None:
     with pytest.raises(ValueError, match="ema_decay must lie in"):
         TrainingConfig(10, 2, 1e-3, ema_decay=decay)
 
@@ -48,6 +48,6 @@ def test_learning_rate_stays_a_share_of_the_peak_and_only_falls_after_warmup(
         assert here >= final - 1e-12
 
 
-def test_as_dict_makes_the_same_config_again_through_json() -> None:
+def test_as_dict_gives_the_same_config_through_json() -> None:
     config = TrainingConfig(10, 2, 1e-3, seed=4, autocast=True)
     assert TrainingConfig(**json.loads(json.dumps(config.as_dict()))) == config

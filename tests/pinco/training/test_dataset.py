@@ -27,7 +27,7 @@ def test_both_encoders_drop_the_same_samples(cached: Make) -> None:
     assert torch.equal(batch.pooled[:, 0] == 0, (batch.sequence == 0).all((1, 2)))
 
 
-def test_a_draw_is_decided_by_its_generator(cached: Make) -> None:
+def test_a_draw_depends_on_its_generator_alone(cached: Make) -> None:
     data = cached()
     one, two, other = (data.draw(8, torch.Generator().manual_seed(s)) for s in (5, 5, 6))
     for name in ("latents", "subject_latents", "maps", "cover", "pooled", "sequence"):
@@ -36,7 +36,7 @@ def test_a_draw_is_decided_by_its_generator(cached: Make) -> None:
     assert one.latents.shape != other.latents.shape or not torch.equal(one.latents, other.latents)
 
 
-def test_sizes_come_up_in_proportion_to_their_samples(cached: Make) -> None:
+def test_sizes_are_drawn_in_proportion_to_their_samples(cached: Make) -> None:
     data, generator = cached(count=6), torch.Generator().manual_seed(2)
     grids = [data.draw(1, generator).grid for _ in range(600)]
     assert grids.count((2, 3)) / 600 == pytest.approx(6 / 8, abs=0.05)
@@ -108,5 +108,5 @@ def test_a_grid_that_the_tokens_do_not_fill_is_refused(cached: Make) -> None:
 @pytest.mark.parametrize("name", ["latents", "subject_latents", "maps", "text"])
 def test_tables_of_different_length_are_refused(cached: Make, name: str) -> None:
     bucket: Bucket = next(iter(cached().buckets.values()))
-    with pytest.raises(ValueError, match="must be as many"):
+    with pytest.raises(ValueError, match="as many subject latents"):
         replace(bucket, **{name: getattr(bucket, name)[1:]})

@@ -52,9 +52,7 @@ def test_stopped_and_resumed_equals_straight_through_bit_for_bit(
     _same_checkpoints(tmp_path / "straight", tmp_path / "twice")
 
 
-def test_a_crash_past_the_last_checkpoint_is_made_up_bit_for_bit(
-    tmp_path: Path, make_task: Make, make_config: Make
-) -> None:
+def test_steps_lost_in_a_crash_are_repeated_bit_for_bit(tmp_path: Path, make_task: Make, make_config: Make) -> None:
     train(make_task(), make_config(), tmp_path / "straight")
     crashing = make_task()
     real = crashing.loss
@@ -79,7 +77,9 @@ def test_a_crash_past_the_last_checkpoint_is_made_up_bit_for_bit(
     assert without_times(tmp_path / "crashed") == without_times(tmp_path / "straight")
 
 
-def test_a_torn_last_log_line_does_not_stop_a_resume(tmp_path: Path, make_task: Make, make_config: Make) -> None:
+def test_an_incomplete_last_log_line_does_not_prevent_a_resume(
+    tmp_path: Path, make_task: Make, make_config: Make
+) -> None:
     train(make_task(), make_config(), tmp_path, stop_after=5)
     with (tmp_path / "log.jsonl").open("a") as log:
         log.write('{"step": 6, "lo')  # the machine went down while this was written
@@ -87,7 +87,7 @@ def test_a_torn_last_log_line_does_not_stop_a_resume(tmp_path: Path, make_task: 
     assert [r["step"] for r in _records(tmp_path)][-1] == 12
 
 
-def test_a_finished_run_trains_nothing_and_still_knows_its_figures(
+def test_a_finished_run_trains_no_step_and_returns_its_figures(
     tmp_path: Path, make_task: Make, make_config: Make
 ) -> None:
     first = make_task()
@@ -125,7 +125,7 @@ def test_a_finished_run_is_loaded_without_its_task(tmp_path: Path, make_task: Ma
     assert fresh.steps_seen == []
 
 
-def test_what_is_not_finished_or_not_the_same_is_not_loaded(tmp_path: Path, make_task: Make, make_config: Make) -> None:
+def test_unfinished_and_other_runs_are_not_loaded(tmp_path: Path, make_task: Make, make_config: Make) -> None:
     train(make_task(), make_config(), tmp_path / "half", stop_after=5)
     train(make_task(), make_config(), tmp_path / "done")
     fresh = make_task()
@@ -148,7 +148,7 @@ def test_the_task_ends_with_the_averaged_weights(tmp_path: Path, make_task: Make
     assert not torch.equal(found[0]["average"]["first.weight"], found[0]["weights"]["first.weight"])
 
 
-def test_validation_judges_the_averaged_weights(tmp_path: Path, make_task: Make, make_config: Make) -> None:
+def test_validation_uses_the_averaged_weights(tmp_path: Path, make_task: Make, make_config: Make) -> None:
     task = make_task()
     result = train(task, make_config(), tmp_path)
     assert result.validation == task.validate()  # the task holds the average now
@@ -162,7 +162,7 @@ def test_it_learns(tmp_path: Path, make_task: Make, make_config: Make) -> None:
     assert result.validation["error"] < before / 20
 
 
-def test_checkpoints_and_log_come_when_they_should(tmp_path: Path, make_task: Make, make_config: Make) -> None:
+def test_checkpoints_and_log_are_written_at_their_steps(tmp_path: Path, make_task: Make, make_config: Make) -> None:
     train(make_task(), make_config(), tmp_path)
     assert sorted(complete_checkpoints(tmp_path / "checkpoints")) == [10, 12]
     records = _records(tmp_path)
@@ -220,7 +220,7 @@ def test_resume_of_another_model_is_refused(tmp_path: Path, make_task: Make, mak
         train(other, make_config(), tmp_path)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_before_it_harms_the_checkpoint(
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(
     tmp_path: Path, make_task: Make, make_config: Make
 ) -> None:
     task = make_task(spoil_at=7)
@@ -230,7 +230,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_it_harms_the_checkpoint(
     assert complete_checkpoints(tmp_path / "checkpoints") == [5]
 
 
-def test_the_way_out_of_a_lost_run_is_one_that_the_trainer_accepts(
+def test_a_loss_that_is_not_finite_names_a_way_out_that_the_trainer_accepts(
     tmp_path: Path, make_task: Make, make_config: Make
 ) -> None:
     with pytest.raises(FloatingPointError, match="new folder"):  # another learning rate is refused in this one
@@ -253,7 +253,7 @@ def test_autocast_trains_float32_weights(tmp_path: Path, make_task: Make, make_c
     assert not torch.equal(task.model[0].weight, plain.model[0].weight)
 
 
-def test_each_step_of_each_rank_of_each_seed_has_its_own_chance() -> None:
+def test_each_step_of_each_rank_of_each_seed_has_its_own_random_numbers() -> None:
     drawn = {
         float(torch.rand((), generator=step_generator(seed, step, of_rank), dtype=torch.float64))
         for seed in (0, 1, 2)

@@ -45,7 +45,7 @@ def test_noise_levels_are_one_a_sample_inside_0_to_1_and_logit_normal() -> None:
     assert logit.std().item() == pytest.approx(1.0, abs=0.06)
 
 
-def test_noise_is_standard_normal_and_decided_by_the_generator() -> None:
+def test_noise_is_standard_normal_and_depends_on_the_generator_alone() -> None:
     x0 = torch.zeros(50, 40, 8)
     one, two = (add_noise(x0, torch.Generator().manual_seed(3)) for _ in range(2))
     other = add_noise(x0, torch.Generator().manual_seed(4))

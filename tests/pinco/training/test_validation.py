@@ -35,7 +35,7 @@ def test_a_perfect_prediction_has_no_error_anywhere(cached: Make) -> None:
     assert figures == {"loss": 0, "subject": 0, "boundary": 0, "background": 0}
 
 
-def test_an_error_is_booked_in_its_region(cached: Make) -> None:
+def test_an_error_counts_in_its_region(cached: Make) -> None:
     def wrong_on_the_subject(noised: Noised, batch: Batch) -> torch.Tensor:
         return noised.target + 2 * (batch.cover > 0.9)[..., None]
 

@@ -35,7 +35,7 @@ def test_all_reasons_are_given_and_the_worst_decides() -> None:
     assert verdict.status == "rejected" and verdict.reason.count(".") >= 3
 
 
-def test_limits_can_be_moved() -> None:
+def test_limits_can_be_changed() -> None:
     strict = QualityRules(review_confidence=0.99, review_extension=0.01)
     assert decide(identical=True, confidence=0.98, rules=strict).status == "review"
     assert decide(identical=True, confidence=1.0, extension=0.02, rules=strict).status == "review"

@@ -38,7 +38,7 @@ def test_the_core_counts_and_nothing_else() -> None:
     assert not core_identical(final, product)
 
 
-def test_without_a_core_nothing_is_proven() -> None:
+def test_a_product_without_a_core_is_not_identical() -> None:
     product = replace(layer(), alpha=np.full((6, 8), 254, np.uint8))
     assert not core_identical(product.rgb, product)
 
@@ -62,7 +62,7 @@ def test_the_segmenter_s_own_error_is_subtracted() -> None:
     assert shrinkage(source, rectangle(30, 60), own) == pytest.approx(0.25 - 0.05)
 
 
-def test_half_transparent_pixels_belong_from_the_middle_on() -> None:
+def test_pixels_count_as_product_from_alpha_128_on() -> None:
     assert extension(rectangle(20, 60, 128), rectangle(20, 60)) == 0.0
     with pytest.raises(ValueError, match="empty"):
         extension(rectangle(20, 60, 127), rectangle(20, 60))
@@ -118,7 +118,7 @@ def test_psnr_is_symmetric_and_infinite_for_equal_pictures_only(one: U8, other: 
 
 
 @given(PICTURES, st.integers(1, 60))
-def test_a_larger_error_never_reads_better(picture: U8, step: int) -> None:
+def test_a_larger_error_has_a_lower_psnr(picture: U8, step: int) -> None:
     truth = picture // 2
     near, far = truth + np.uint8(step), truth + np.uint8(2 * step)
     assert psnr(far, truth) < psnr(near, truth)

@@ -20,7 +20,7 @@ KNOWN = vocabulary(list(KINDS), list(COLOURS))
     kind=st.sampled_from(sorted(KINDS)),
     colour=st.sampled_from(sorted(COLOURS)),
 )
-def test_every_caption_is_made_of_known_words_and_says_the_place(seed: int, place: str, kind: str, colour: str) -> None:
+def test_every_caption_has_only_known_words_and_names_the_place(seed: int, place: str, kind: str, colour: str) -> None:
     text = caption(np.random.default_rng(seed), place, kind, colour)
     assert set(words(text)) <= set(KNOWN)
     assert any(phrase in text for phrase in PLACE_PHRASES[place])
@@ -42,7 +42,7 @@ def test_the_product_is_named_in_two_captions_of_three_and_its_colour_in_one() -
     assert not any("purple" in t and "watch" not in t for t in texts)
 
 
-def test_the_unnamed_product_leaves_no_trace() -> None:
+def test_a_caption_without_the_product_names_neither_kind_nor_colour() -> None:
     kinds = set(KINDS)
     assert not any(kinds & set(words(p)) for phrases in PLACE_PHRASES.values() for p in phrases)
 
@@ -72,7 +72,7 @@ def test_words_are_lower_case_letters_and_digits(text: str) -> None:
     assert words(" ".join(found)) == found
 
 
-def test_the_vocabulary_is_sorted_without_doubles_and_knows_every_name() -> None:
+def test_the_vocabulary_is_sorted_without_repeats_and_has_every_name() -> None:
     assert sorted(set(KNOWN)) == KNOWN
     named = {w for name in (*KINDS, *COLOURS, *PLACES) for w in words(name)}
     assert named <= set(KNOWN)

@@ -22,7 +22,7 @@ def _same(one: Sets, other: Sets) -> None:
             assert np.array_equal(first, second), field.name
 
 
-def test_a_scene_is_decided_by_its_seed_and_index_alone(sets: Sets) -> None:
+def test_a_scene_depends_on_its_seed_and_index_alone(sets: Sets) -> None:
     counts = dict.fromkeys(SIZES, 0)
     for index in range(10):
         size = size_of(index)
@@ -51,7 +51,7 @@ def test_a_set_too_small_for_all_sizes_has_only_the_ones_it_fills() -> None:
     assert list(draw_scenes(2, seed=1)) == [(128, 128)]
 
 
-def test_the_cache_gives_back_what_was_drawn(sets: Sets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_returns_the_drawn_scenes(sets: Sets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "deep" / "cache"
     _same(draw_scenes(10, seed=5, cache=folder), sets)
     assert [p.name for p in folder.iterdir()] == ["scenes-5-10.npz"]
@@ -67,7 +67,7 @@ def test_the_cache_gives_back_what_was_drawn(sets: Sets, tmp_path: Path, monkeyp
         draw_scenes(9, seed=5, cache=folder)
 
 
-def test_a_half_written_cache_is_not_taken_for_a_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_incomplete_cache_file_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = np.savez
 
     def crash(file: Path, **arrays: np.ndarray) -> None:
@@ -89,12 +89,12 @@ def test_training_validation_and_held_out_scenes_are_disjoint() -> None:
     assert len(set(pictures)) == 15
 
 
-def test_three_of_five_are_square_one_lies_one_stands() -> None:
+def test_three_of_five_are_square_one_is_landscape_one_is_portrait() -> None:
     assert [size_of(i) for i in range(5)] == [(128, 128)] * 3 + [(160, 96), (96, 160)]
     assert [size_of(i + 5) for i in range(5)] == [size_of(i) for i in range(5)]
 
 
-def test_captions_speak_of_the_place(sets: Sets) -> None:
+def test_captions_name_the_place(sets: Sets) -> None:
     names = list(PLACES)
     for scenes in sets.values():
         for text, place in zip(scenes.caption, scenes.place, strict=True):

@@ -21,7 +21,7 @@ def _draw(place: str, seed: int = 0, width: int = 96, height: int = 64, horizon:
     share=st.floats(0.05, 0.95),
     seed=st.integers(0, 10_000),
 )
-def test_any_size_and_horizon_gives_a_whole_picture(
+def test_any_size_and_horizon_gives_a_complete_picture(
     place: str, width: int, height: int, share: float, seed: int
 ) -> None:
     horizon = min(height - 1, max(1, round(height * share)))
@@ -34,7 +34,7 @@ def test_any_size_and_horizon_gives_a_whole_picture(
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_the_same_chance_draws_the_same_place_and_another_draws_another(place: str) -> None:
+def test_a_place_depends_on_the_generator_alone(place: str) -> None:
     assert np.array_equal(_draw(place, 1), _draw(place, 1))
     assert not np.array_equal(_draw(place, 1), _draw(place, 2))
 
@@ -69,5 +69,5 @@ def test_places_can_be_told_apart_by_plain_colour_statistics() -> None:
     assert right / (6 * len(names)) > 0.9
 
 
-def test_every_place_can_be_spoken_of() -> None:
+def test_every_place_has_phrases() -> None:
     assert list(PLACE_PHRASES) == list(PLACES)

@@ -50,7 +50,7 @@ def test_the_product_hides_the_place_only_where_its_mask_is() -> None:
     assert (outside > 10).mean() > 0.95
 
 
-def test_place_and_kind_can_be_chosen_and_are_told() -> None:
+def test_place_and_kind_can_be_chosen_and_are_recorded() -> None:
     scene = _scene(1, place="sand", kind="lamp")
     assert (scene.place, scene.product.kind) == ("sand", "lamp")
     drawn = [_scene(seed, (64, 64)) for seed in range(40)]
@@ -58,7 +58,7 @@ def test_place_and_kind_can_be_chosen_and_are_told() -> None:
     assert {s.product.kind for s in drawn} == set(KINDS)
 
 
-def test_the_same_chance_draws_the_same_scene() -> None:
+def test_a_scene_depends_on_the_generator_alone() -> None:
     one, two, other = _scene(8), _scene(8), _scene(9)
     assert np.array_equal(one.image, two.image)
     assert one.caption == two.caption
@@ -71,7 +71,7 @@ def _block(width: int = 40, height: int = 60) -> np.ndarray:
     return alpha
 
 
-def test_the_shadow_lies_at_the_foot() -> None:
+def test_the_shadow_is_at_the_foot() -> None:
     shade = shadow_under(_block(), 0.6, 0.0)
     assert shade.dtype == np.float32
     assert shade.min() >= 0
@@ -98,7 +98,7 @@ def test_the_shadow_leans_and_scales_with_its_strength() -> None:
     centre=st.floats(-0.5, 1.5),
     base=st.floats(-0.5, 1.5),
 )
-def test_a_product_stays_whole_wherever_it_is_put(
+def test_a_product_is_complete_at_every_position(
     seed: int, size: tuple[int, int], longer: float, centre: float, base: float
 ) -> None:
     product = draw_product(np.random.default_rng(seed), 32)

@@ -7,9 +7,9 @@ import torch
 from diffusers import FluxPipeline
 from safetensors import safe_open
 
+from pinco.generation.builtin import ADAPTER, BACKBONE, SEGMENTER
 from pinco.pipelines.defaults import GenerationDefaults
-from pinco.pipelines.flux import FluxPincoPipeline
-from pinco.toy import ADAPTER, BACKBONE, SEGMENTER
+from pinco.pipelines.pipeline import load_pipeline
 from pinco.toy.model.assemble import DEFAULTS, ToyParts
 from pinco.toy.model.text import MAX_LENGTH
 
@@ -51,7 +51,7 @@ def test_what_was_saved_is_what_was_in_memory(parts: ToyParts, tmp_path: Path) -
 def test_the_pipeline_finds_its_settings_and_its_segmenter(toy: Path) -> None:
     other = GenerationDefaults(steps=1, guidance=9.0, true_cfg=1.0, max_sequence_length=8, working_pixels=1)
     assert GenerationDefaults.read(toy / BACKBONE, other) == DEFAULTS
-    pipeline = FluxPincoPipeline.from_pretrained(toy / BACKBONE, toy / ADAPTER)
+    pipeline = load_pipeline(toy / BACKBONE, toy / ADAPTER)
     assert pipeline.defaults == DEFAULTS
     assert (toy / BACKBONE / str(DEFAULTS.segmenter)).resolve() == (toy / SEGMENTER).resolve()
     assert not DEFAULTS.blending  # blending hides what the adapter does

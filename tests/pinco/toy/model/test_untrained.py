@@ -9,10 +9,11 @@ from diffusers import FluxPipeline
 from safetensors import safe_open
 
 from pinco.adapter.adapter import PincoAdapter
-from pinco.pipelines.flux import FluxPincoPipeline
-from pinco.toy import ADAPTER, BACKBONE, CLASSIFIER, SEGMENTER
+from pinco.evaluation.segmenter import Segmenter
+from pinco.generation.builtin import ADAPTER, BACKBONE, CLASSIFIER, SEGMENTER
+from pinco.pipelines.pipeline import load_pipeline
 from pinco.toy.drawing.data import Sets
-from pinco.toy.model.instruments import PlaceClassifier, Segmenter
+from pinco.toy.model.instruments import PlaceClassifier
 from pinco.toy.model.untrained import make_untrained, untrained_parts
 from pinco.toy.recipe.encode import canvas_of
 
@@ -37,7 +38,7 @@ def test_it_makes_pictures_on_which_the_adapter_has_a_say(toy: Path, sets: Sets)
     canvas = canvas_of(sets[160, 96].layer[0])
     pictures = []
     for adapter in (None, toy / ADAPTER):
-        pipeline = FluxPincoPipeline.from_pretrained(toy / BACKBONE, adapter)
+        pipeline = load_pipeline(toy / BACKBONE, adapter)
         request = pipeline.defaults.request("on sand", seed=1, steps=2)
         pictures += pipeline.generate(pipeline.encode_canvas(canvas), [request])
     assert all(p.shape == (96, 160, 3) and p.dtype == np.uint8 for p in pictures)

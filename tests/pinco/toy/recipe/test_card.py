@@ -62,7 +62,7 @@ def _bars(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in table]
 
 
-def test_bars_that_are_met(made: tuple[Path, Path], pairs: list[Pair]) -> None:
+def test_limits_that_are_met(made: tuple[Path, Path], pairs: list[Pair]) -> None:
     bars = _bars(_card(made, pairs, LINES[4]))
     assert bars == [
         ["place read", "at least 90%", "92.0%", "met"],
@@ -79,7 +79,7 @@ def test_bars_that_are_met(made: tuple[Path, Path], pairs: list[Pair]) -> None:
         (2, {"subject": SubjectMeasures(0.1, 0.05, 25.5)}, "4.5 dB"),
     ],
 )
-def test_a_bar_that_is_not_met_says_so_and_by_how_much(
+def test_a_limit_that_is_not_met_is_marked_with_its_value(
     made: tuple[Path, Path], pairs: list[Pair], number: int, change: dict[str, object], measured: str
 ) -> None:
     bars = _bars(_card(made, pairs, replace(LINES[4], **change)))
@@ -87,7 +87,7 @@ def test_a_bar_that_is_not_met_says_so_and_by_how_much(
     assert bars[number][2] == measured
 
 
-def test_a_bar_met_to_the_hair_is_met(made: tuple[Path, Path], pairs: list[Pair]) -> None:
+def test_a_limit_met_exactly_is_met(made: tuple[Path, Path], pairs: list[Pair]) -> None:
     line = Line("Pinco", 0.9, 0.1, SubjectMeasures(0.2, 0.1, 26.0))
     assert [bar[3] for bar in _bars(_card(made, pairs, line))] == ["met"] * 3
 

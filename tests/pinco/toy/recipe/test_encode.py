@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pinco.adapter.tokens import pack
-from pinco.pipelines.flux import FluxPincoPipeline
+from pinco.pipelines.pipeline import PincoPipeline
 from pinco.toy.drawing.data import Sets
 from pinco.toy.model.assemble import DEFAULTS, ToyParts
 from pinco.toy.model.text import embed
@@ -56,7 +56,7 @@ def test_the_canvas_shows_the_product_alone(sets: Sets) -> None:
 
 
 def test_latents_are_those_that_the_pipeline_encodes(cached: CachedDataset, parts: ToyParts, sets: Sets) -> None:
-    pipeline = FluxPincoPipeline(parts.pipeline(), None, DEFAULTS)
+    pipeline = PincoPipeline(parts.pipeline(), None, DEFAULTS)
     for size, scenes in sets.items():
         clean = pipeline.encode_canvas(canvas_of(scenes.layer[1])).clean
         torch.testing.assert_close(pack(cached.buckets[size].subject_latents[1:2], 2), clean, rtol=1e-3, atol=1e-3)

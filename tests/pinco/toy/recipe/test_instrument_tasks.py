@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from pinco.evaluation.segmenter import Segmenter
 from pinco.toy.drawing.data import Sets
 from pinco.toy.drawing.places import PLACES
-from pinco.toy.model.instruments import PlaceClassifier, Segmenter
+from pinco.toy.model.instruments import PlaceClassifier
 from pinco.toy.recipe.instrument_tasks import ClassifierTask, SegmenterTask, augment, segmenter_ious
 from pinco.training.config import TrainingConfig
 from pinco.training.loop import train
@@ -20,7 +21,7 @@ def _disc() -> np.ndarray:
 
 
 @pytest.mark.parametrize("seed", range(24))
-def test_picture_and_mask_are_bent_alike(seed: int) -> None:
+def test_picture_and_mask_are_warped_alike(seed: int) -> None:
     mask = _disc()
     picture, bent = augment(np.random.default_rng(seed), np.repeat(mask[..., None], 3, axis=2), mask)
     assert picture.shape == (96, 128, 3)
@@ -29,7 +30,7 @@ def test_picture_and_mask_are_bent_alike(seed: int) -> None:
     assert (one & other).sum() / (one | other).sum() > 0.95
 
 
-def test_augmentation_bends_flips_and_recolours() -> None:
+def test_augmentation_warps_flips_and_recolours() -> None:
     mask = _disc()
     image = np.full((96, 128, 3), 128, np.uint8)
     drawn = [augment(np.random.default_rng(seed), image, mask) for seed in range(30)]
@@ -40,7 +41,7 @@ def test_augmentation_bends_flips_and_recolours() -> None:
     assert all(abs(float(p.mean()) - 128) < 20 for p, _ in drawn)
 
 
-def test_augmentation_leaves_its_inputs_alone_and_is_decided_by_the_chance() -> None:
+def test_augmentation_keeps_its_inputs_and_depends_on_the_generator_alone() -> None:
     mask, image = _disc(), np.full((96, 128, 3), 90, np.uint8)
     one, two = (augment(np.random.default_rng(3), image, mask) for _ in range(2))
     assert np.array_equal(one[0], two[0])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from pinco.evaluation.metrics import SubjectMeasures
-from pinco.pipelines.flux import FluxPincoPipeline
-from pinco.toy import BACKBONE
+from pinco.generation.builtin import BACKBONE
+from pinco.pipelines.pipeline import load_pipeline
 from pinco.toy.drawing.data import HELD_OUT_SEED, draw_scenes
 from pinco.toy.recipe.quality import VARIANTS, Pair, generate, held_out_pairs, measure, round_trip
 
@@ -59,7 +59,7 @@ def test_perfect_pictures_measure_perfectly(pairs: list[Pair]) -> None:
     assert line.shuffled == pytest.approx(np.mean([p.place == o.place for p, o in zip(pairs, others, strict=True)]))
 
 
-def test_the_control_asks_for_the_next_pairs_place(pairs: list[Pair]) -> None:
+def test_the_control_uses_the_next_pairs_place(pairs: list[Pair]) -> None:
     others = [*pairs[1:], pairs[0]]
     truth = [p.alpha >= 128 for p in pairs]
     line = measure("x", [p.scene for p in pairs], pairs, Segmenter(truth), Judge([o.place for o in others]))
@@ -67,7 +67,7 @@ def test_the_control_asks_for_the_next_pairs_place(pairs: list[Pair]) -> None:
     assert line.place == pytest.approx(np.mean([p.place == o.place for p, o in zip(pairs, others, strict=True)]))
 
 
-def test_what_grew_counts_and_is_blanked_for_the_judge(pairs: list[Pair]) -> None:
+def test_grown_products_count_and_are_blanked_for_the_classifier(pairs: list[Pair]) -> None:
     grown = [np.ones(p.alpha.shape, bool) for p in pairs]
     judge = Judge([-1] * 6)
     line = measure("all product", [p.scene for p in pairs], pairs, Segmenter(grown), judge)
@@ -97,7 +97,7 @@ def test_variants_differ_in_adapter_and_blending_alone(toy: Path, pairs: list[Pa
 def test_round_trip_is_the_autoencoder_and_nothing_else(toy: Path, pairs: list[Pair]) -> None:
     made = round_trip(toy, pairs[3:5])
     assert [m.shape for m in made] == [p.scene.shape for p in pairs[3:5]]
-    pipe = FluxPincoPipeline.from_pretrained(toy / BACKBONE).pipe
+    pipe = load_pipeline(toy / BACKBONE).pipe
     x = pipe.image_processor.preprocess(pairs[4].scene[None].astype(np.float32) / 255)
     decoded = pipe.vae.decode(pipe.vae.encode(x).latent_dist.mode()).sample
     expected = pipe.image_processor.postprocess(decoded.detach(), output_type="np")[0] * 255

@@ -32,12 +32,12 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, TrainingConfig, int
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_stages_of_a_preset_never_share_their_chance(name: str) -> None:
+def test_stages_of_a_preset_never_share_a_seed(name: str) -> None:
     seeds = [getattr(PRESETS[name].with_seed(s), stage).seed for s in range(3) for stage in STAGES]
     assert len(set(seeds)) == len(seeds)
 
 
-def test_a_seed_changes_the_chance_and_nothing_else() -> None:
+def test_a_seed_changes_the_random_numbers_and_nothing_else() -> None:
     full = PRESETS["full"]
     assert full.with_seed(0) == full
     moved = full.with_seed(2)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pinco.pipelines.flux import FluxPincoPipeline
-from pinco.toy import ADAPTER, BACKBONE
+from pinco.generation.builtin import ADAPTER, BACKBONE
+from pinco.pipelines.pipeline import load_pipeline
 from pinco.toy.recipe.card import CARD, FIGURES, SHEET, STAGES
 from pinco.toy.recipe.quality import VARIANTS
 from pinco.toy.recipe.train import train_toy
@@ -31,7 +31,7 @@ def test_the_whole_recipe_from_scenes_to_card(tmp_path: Path) -> None:
     assert [line["name"] for line in figures["lines"]] == LINES
     assert (figures["pairs"], figures["preset"], figures["seed"]) == (2, "smoke", 0)
     assert (toy / SHEET).is_file()
-    FluxPincoPipeline.from_pretrained(toy / BACKBONE, toy / ADAPTER)
+    load_pipeline(toy / BACKBONE, toy / ADAPTER)
     assert list((tmp_path / "work").glob("rendezvous*")) == []
 
     # Once more with the same arguments: nothing is trained again, and everything comes out the same.

@@ -1,4 +1,4 @@
-"""One of two gloo ranks, run as a script by `test_parallel`: `two_ranks.py RANK RENDEZVOUS OUT`."""
+"""One of several gloo ranks, run as a script by `test_parallel`: `ranks.py RANK RANKS OUT`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ class MeanTask:
     """A task whose chance differs by rank, with a frozen backbone and a parameter that only some steps use."""
 
     def __init__(self) -> None:
-        self.model = table()[1]
+        torch.manual_seed(1)
+        layers = nn.Linear(5, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 1)
+        self.model = nn.Sequential(*layers)
         self.backbone = nn.Linear(5, 5).requires_grad_(False)
         self.sometimes = nn.Parameter(torch.ones(()))
 
@@ -52,18 +54,16 @@ class MeanTask:
 
 def train_twice(out: Path) -> dict[str, torch.Tensor]:
     """Train straight through, and once more with a stop in between; the trained parameters of both."""
-    config = TrainingConfig(4, 6, 1e-2, checkpoint_every=2, warmup_steps=1)
+    config = TrainingConfig(4, 3 * world_size(), 1e-2, checkpoint_every=2, warmup_steps=1)
     straight, resumed = MeanTask(), MeanTask()
     train(straight, config, out / "run")
-    train(MeanTask(), config, out / "stopped", stop_after=3)
+    train(MeanTask(), config, out / "stopped", stop_after=1)
     train(resumed, config, out / "stopped")
     return {f"trained/{name}": p for name, p in straight.named()} | {f"resumed/{n}": p for n, p in resumed.named()}
 
 
-def main(number: int, rendezvous: Path, out: Path) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=number, world_size=2)
-    assert (rank(), world_size()) == (number, 2)
+def share_work(number: int) -> dict[str, torch.Tensor]:
+    """Gradients of a loss, and shares of tables, on one of two ranks."""
     batch, model = table()
     frozen = next(model.parameters()).requires_grad_(False)
     unused = nn.Parameter(torch.zeros(3))
@@ -77,10 +77,17 @@ def main(number: int, rendezvous: Path, out: Path) -> None:
         results[f"joined/{count}"] = joined(mine, count)
         results[f"share/{count}"] = mine
     barrier()
-    results |= train_twice(out)
+    return results
+
+
+def main(number: int, ranks: int, out: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{out / 'rendezvous'}", rank=number, world_size=ranks)
+    assert (rank(), world_size()) == (number, ranks)
+    results = {**(share_work(number) if ranks == 2 else {}), **train_twice(out)}
     save_file({k: v.detach().contiguous() for k, v in results.items()}, out / f"rank-{number}.safetensors")
     dist.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))
+    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))

@@ -1,0 +1,51 @@
+"""One module per pipeline family: what Pinco must know to call its diffusers pipelines. Starts without torch.
+
+Every module of this folder that defines `FAMILY` is found by itself; `register` adds one from elsewhere.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+from pinco.errors import PincoError
+from pinco.pipelines.families.base import PipelineFamily
+
+_FAMILIES: dict[str, PipelineFamily] = {}
+
+
+class UnknownPipelineError(PincoError, ValueError):
+    """A backbone's folder that holds a pipeline which no family knows."""
+
+    code = "unknown_pipeline"
+
+
+def register(family: PipelineFamily) -> PipelineFamily:
+    """Make a family known for all its pipelines, in the place of earlier ones; returns it."""
+    _FAMILIES.update(dict.fromkeys(family.pipelines, family))
+    return family
+
+
+def pipeline_family(pipeline: str, where: object = "the folder") -> PipelineFamily:
+    """The family of a diffusers pipeline.
+
+    Args:
+        pipeline: Name of its class.
+        where: What holds it, for the message.
+
+    Raises:
+        UnknownPipelineError: No family knows it; the message names what is known.
+    """
+    if pipeline not in _FAMILIES:
+        raise UnknownPipelineError(
+            f"{where} holds a {pipeline}; Pinco can run {', '.join(sorted(_FAMILIES))}. Name the folder of one of these"
+        )
+    return _FAMILIES[pipeline]
+
+
+for _module in pkgutil.iter_modules(__path__, __name__ + "."):
+    _family = getattr(importlib.import_module(_module.name), "FAMILY", None)
+    if _family is not None:
+        register(_family)
+
+__all__ = ["PipelineFamily", "UnknownPipelineError", "pipeline_family", "register"]

@@ -1,0 +1,111 @@
+"""What Pinco needs to know of a diffusers pipeline; `docs/adding-a-family.md` walks through one.
+
+A pipeline family is one module in this folder with an instance named `FAMILY`. It is read while planning, so it must
+not import torch or diffusers at its top.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pinco.pipelines.defaults import GenerationDefaults
+from pinco.pipelines.request import GenerationRequest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pinco.adapter import BackboneDims
+
+Config = Mapping[str, Any]
+"""Configuration of a transformer or a VAE, as diffusers writes it."""
+
+Embeddings = Mapping[str, Any]
+"""What a prompt is encoded to, usually tensors `[1, ...]`, by the names of the pipeline's arguments."""
+
+
+class PipelineFamily(ABC):
+    """Pipelines that are called alike; one instance serves them all.
+
+    Attributes:
+        pipelines: Names of the diffusers classes, as `model_index.json` has them.
+        packed: Whether the pipeline's latents are packed tokens `[B, N, C p p]`, else `[B, C, h, w]`.
+    """
+
+    pipelines: ClassVar[tuple[str, ...]]
+    packed: ClassVar[bool]
+
+    # Without torch, for planning.
+
+    @abstractmethod
+    def usual(self, transformer: Config) -> GenerationDefaults:
+        """The family's settings where a backbone's folder has no `pinco.json`."""
+
+    @abstractmethod
+    def size_multiple(self, transformer: Config, vae: Config) -> int:
+        """What both sides of an image must be a multiple of, in pixels: one token."""
+
+    # With torch.
+
+    def pipeline_class(self, name: str) -> Any:
+        """The class that loads a backbone's folder."""
+        import diffusers
+
+        return getattr(diffusers, name)
+
+    def encode_image(self, pipe: Any, image: Tensor) -> Tensor:
+        """The latents of an image, as the transformer takes them.
+
+        Args:
+            pipe: The pipeline.
+            image: `[B, 3, H, W]` in -1..1.
+
+        Returns:
+            `[B, C, h, w]`: the mode of the VAE's latents, shifted and scaled.
+        """
+        vae = pipe.vae
+        latents: Tensor = vae.encode(image.to(vae.device, vae.dtype)).latent_dist.mode()
+        if vae.config.shift_factor is not None:
+            latents = latents - vae.config.shift_factor
+        latents = latents * vae.config.scaling_factor
+        return latents
+
+    def as_argument(self, latents: Tensor, dims: BackboneDims) -> Tensor:
+        """Latents `[B, C, h, w]` laid out as the pipeline's `latents` argument."""
+        return self.in_the_loop(latents, dims)
+
+    def in_the_loop(self, latents: Tensor, dims: BackboneDims) -> Tensor:
+        """Latents `[B, C, h, w]` laid out as the pipeline hands them to its step callback."""
+        from pinco.adapter.tokens import pack
+
+        return pack(latents, dims.patch_size) if self.packed else latents
+
+    def renoise(self, scheduler: Any, step: int, clean: Tensor, noise: Tensor) -> Tensor:
+        """The clean latents as noisy as the scheduler leaves them after a step; only for latent blending."""
+        from pinco.pipelines.blending import renoise_flow
+
+        return renoise_flow(scheduler, step, clean, noise)
+
+    @abstractmethod
+    def encode_prompt(self, pipe: Any, prompt: str, max_sequence_length: int) -> Embeddings:
+        """One prompt, encoded. The names are those of the pipeline's arguments for the positive prompt."""
+
+    def join(self, embeddings: Sequence[Embeddings]) -> Embeddings:
+        """Several prompts as one batch; to be replaced where prompts differ in length, or travel as lists."""
+        import torch
+
+        return {name: torch.cat([one[name] for one in embeddings]) for name in embeddings[0]}
+
+    def negative(self, embeddings: Embeddings) -> Embeddings:
+        """The same under the names of the pipeline's arguments for the negative prompt; empty where it takes none."""
+        return {f"negative_{name}": tensor for name, tensor in embeddings.items()}
+
+    @abstractmethod
+    def knobs(self, request: GenerationRequest) -> dict[str, Any]:
+        """The pipeline's arguments for what a request sets, without size, prompts, noise and steps."""
+
+
+def latent_side(vae: Config) -> int:
+    """Pixels per latent pixel along one side of an `AutoencoderKL`."""
+    return int(2 ** (len(vae["block_out_channels"]) - 1))

@@ -1,0 +1,59 @@
+"""What a backbone's folder says before anything is loaded from it. Starts without torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pinco.pipelines.defaults import GenerationDefaults
+from pinco.pipelines.families import PipelineFamily, UnknownPipelineError, pipeline_family
+
+INDEX = "model_index.json"
+
+
+class BackboneFolder:
+    """A folder that a diffusers pipeline was saved to.
+
+    Attributes:
+        path: The folder.
+        family: Of its pipeline.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Read the folder's index.
+
+        Raises:
+            UnknownPipelineError: It holds no diffusers pipeline, or one of no known family.
+        """
+        self.path = Path(path)
+        if not (self.path / INDEX).is_file():
+            raise UnknownPipelineError(
+                f"{self.path} holds no diffusers pipeline: there is no {INDEX}. "
+                "Name the folder that was written by save_pretrained or downloaded from the hub"
+            )
+        self.family: PipelineFamily = pipeline_family(str(self._read(INDEX).get("_class_name")), self.path)
+
+    @property
+    def defaults(self) -> GenerationDefaults:
+        """The backbone's own settings, else its family's.
+
+        Raises:
+            ValueError: A `pinco.json` that cannot be read.
+        """
+        return GenerationDefaults.read(self.path, self.family.usual(self._read("transformer/config.json")))
+
+    @property
+    def size_multiple(self) -> int:
+        """What both sides of an image must be a multiple of, in pixels."""
+        return self.family.size_multiple(self._read("transformer/config.json"), self._read("vae/config.json"))
+
+    def _read(self, name: str) -> dict[str, Any]:
+        path = self.path / name
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UnknownPipelineError(f"{path} cannot be read ({error}): fetch the backbone's folder again") from error
+        if not isinstance(values, dict):
+            raise UnknownPipelineError(f"{path} must hold one JSON object: fetch the backbone's folder again")
+        return values

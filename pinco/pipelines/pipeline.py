@@ -1,0 +1,203 @@
+"""Foreground-conditioned generation over a diffusers text-to-image pipeline, the same for all families."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+from torch import Tensor, nn
+
+from pinco.adapter import PincoAdapter, Subject
+from pinco.adapter.families import family_of
+from pinco.knobs import knobs_of
+from pinco.pipelines.blending import StepEndBlender, latent_mask
+from pinco.pipelines.defaults import GenerationDefaults
+from pinco.pipelines.encoded import EncodedCanvas, check_size, image_tensor, map_tensor
+from pinco.pipelines.families import pipeline_family
+from pinco.pipelines.families.base import Embeddings
+from pinco.pipelines.progress import no_progress_bars
+from pinco.pipelines.prompts import PromptCache
+from pinco.pipelines.request import GenerationRequest
+from preprocessing.arrays import U8
+from preprocessing.canvas import Canvas
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class PincoPipeline:
+    """Canvases and requests in, raw images out. Pasting the product back is left to the caller, after measuring.
+
+    Attributes:
+        pipe: The diffusers pipeline.
+        adapter: Attached to its transformer, or None for the bare backbone.
+        family: What is special about the pipeline.
+        dims: The backbone's sizes.
+        defaults: The knobs that a request takes where nothing else is said.
+    """
+
+    def __init__(
+        self,
+        pipe: Any,
+        adapter: PincoAdapter | None = None,
+        defaults: GenerationDefaults | None = None,
+        *,
+        one_at_a_time: bool | None = None,
+        remembered_prompts: int = 64,
+    ) -> None:
+        """Put the pipeline over a loaded backbone; an adapter that is not attached yet gets attached.
+
+        Args:
+            pipe: A diffusers pipeline of a known family.
+            adapter: None is the bare backbone: the baseline.
+            defaults: None takes those of the family.
+            one_at_a_time: Give every image the transformer to itself, so that its bytes do not depend on what else is
+                in the call; None does so on the CPU and batches elsewhere.
+            remembered_prompts: Embeddings of so many prompts are kept.
+
+        Raises:
+            UnknownPipelineError: A pipeline of no known family.
+            ValueError: The adapter is attached to another backbone; also what `PincoAdapter.attach` raises.
+        """
+        self.pipe = pipe
+        self.adapter = adapter
+        self.family = pipeline_family(type(pipe).__name__, "this pipeline")
+        self.dims = family_of(pipe.transformer).dims(pipe.transformer, pipe.vae.config)
+        self.defaults = defaults or self.family.usual(pipe.transformer.config)
+        self._one_at_a_time = one_at_a_time
+        if adapter is not None:
+            if not adapter.attached:
+                adapter.attach(pipe.transformer)
+            elif not adapter.attached_to(pipe.transformer):
+                raise ValueError("the adapter is attached to another backbone than the pipeline's; detach it first")
+        for part in pipe.components.values():
+            if isinstance(part, nn.Module):
+                part.eval()  # a text encoder made by hand is born with its dropout on
+        pipe.set_progress_bar_config(disable=True)
+        self.prompts = PromptCache(
+            lambda prompt: self.family.encode_prompt(pipe, prompt, self.defaults.max_sequence_length),
+            remembered_prompts,
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the transformer computes."""
+        device: torch.device = self.pipe._execution_device
+        return device
+
+    @torch.no_grad()
+    def encode_canvas(self, canvas: Canvas) -> EncodedCanvas:
+        """Everything that the images of a canvas share: the VAE's latents, subject tokens, keys and values.
+
+        Raises:
+            ValueError: A canvas whose sides are no multiples of a token's pixels, or without a product.
+        """
+        size = check_size(canvas, self.dims.token_stride)
+        latents = self.family.encode_image(self.pipe, image_tensor(canvas))
+        maps = map_tensor(canvas).to(latents)
+        subject = None
+        if self.adapter is not None:
+            shape_latents = None
+            if self.adapter.settings.shape == "vae":
+                shape_latents = self.family.encode_image(self.pipe, self.adapter.extractor.shape_image(maps))
+            subject = self.adapter.encode(latents, maps, shape_latents=shape_latents, cache=True)
+        mask = latent_mask(maps[:, :1].float(), self.dims.vae_scale_factor).expand(-1, latents.shape[1], -1, -1)
+        clean, mask = (self.family.in_the_loop(x, self.dims) for x in (latents.float(), mask))
+        return EncodedCanvas(size, subject, clean, mask)
+
+    @torch.no_grad()
+    def generate(self, encoded: EncodedCanvas, requests: Sequence[GenerationRequest]) -> list[U8]:
+        """The raw image `[h, w, 3]` of every request, in their order.
+
+        Unless each image has the transformer to itself, requests with equal settings go through in one batch.
+        """
+        images: dict[int, U8] = {}
+        for group in self._groups(requests):
+            made = self._generate_alike(encoded, [requests[number] for number in group])
+            images.update(zip(group, made, strict=True))
+        return [images[number] for number in range(len(requests))]
+
+    def _groups(self, requests: Sequence[GenerationRequest]) -> list[list[int]]:
+        alone = self.device.type == "cpu" if self._one_at_a_time is None else self._one_at_a_time
+        if alone:
+            return [[number] for number in range(len(requests))]
+        groups: dict[tuple[Any, ...], list[int]] = {}
+        for number, request in enumerate(requests):
+            groups.setdefault(tuple(knobs_of(request).values()), []).append(number)
+        return list(groups.values())
+
+    def _generate_alike(self, encoded: EncodedCanvas, requests: Sequence[GenerationRequest]) -> list[U8]:
+        first, family = requests[0], self.family
+        noise = torch.cat([self._noise(request.seed, encoded.size) for request in requests]).to(self.device)
+        inputs = dict(self._encoded([request.prompt for request in requests]))
+        if first.true_cfg > 1:
+            inputs |= family.negative(self._encoded([request.negative or "" for request in requests]))
+        if first.blending:
+            start = family.in_the_loop(noise, self.dims)
+            inputs["callback_on_step_end"] = StepEndBlender(encoded.clean, start, encoded.mask, family.renoise)
+        width, height = encoded.size
+        with self._seeing(encoded.subject) as subject:
+            images, *_ = self.pipe(
+                **inputs,
+                **subject,
+                **family.knobs(first),
+                latents=family.as_argument(noise, self.dims),
+                width=width,
+                height=height,
+                num_inference_steps=first.steps,
+                output_type="np",
+                return_dict=False,
+            )
+        return [np.asarray(np.rint(image * 255.0), np.uint8) for image in images]
+
+    def _encoded(self, prompts: Sequence[str]) -> Embeddings:
+        return self.family.join([self.prompts[prompt] for prompt in prompts])
+
+    def _seeing(self, subject: Subject | None) -> AbstractContextManager[dict[str, Any]]:
+        """Yields the arguments by which the pipeline sees a subject."""
+        return nullcontext({}) if self.adapter is None or subject is None else self.adapter.using(subject)
+
+    def _noise(self, seed: int, size: tuple[int, int]) -> Tensor:
+        """Noise `[1, C, h, w]`, always drawn in float32 on the CPU: the same on every device."""
+        scale = self.dims.vae_scale_factor
+        generator = torch.Generator("cpu").manual_seed(seed)
+        shape = (1, self.dims.latent_channels, size[1] // scale, size[0] // scale)
+        return torch.randn(shape, generator=generator, dtype=torch.float32)
+
+
+def load_pipeline(
+    backbone: str | Path,
+    adapter: str | Path | None = None,
+    *,
+    device: str = "cpu",
+    dtype: str = "float32",
+    local_files_only: bool = True,
+) -> PincoPipeline:
+    """Load a backbone of any known family, and an adapter onto it.
+
+    Args:
+        backbone: A folder (or a hub id, with `local_files_only=False`) that diffusers can read.
+        adapter: A folder or hub id of a Pinco adapter for this backbone.
+        device: Where everything computes.
+        dtype: "float32", "bfloat16" or "float16", of the backbone; the adapter's projections are cast with it.
+        local_files_only: Never ask the hub.
+
+    Raises:
+        UnknownPipelineError: The folder holds a pipeline of no known family.
+        BackboneMismatchError: The adapter was made for another backbone.
+        ValueError: Another dtype, or a `pinco.json` that cannot be read.
+        OSError: Nothing can be loaded from there.
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
+    name = DiffusionPipeline.load_config(str(backbone), local_files_only=local_files_only)["_class_name"]
+    family = pipeline_family(name, backbone)
+    loading = {"dtype": DTYPES[dtype], "local_files_only": local_files_only}
+    with no_progress_bars():
+        pipe = family.pipeline_class(name).from_pretrained(str(backbone), **loading).to(device)
+        loaded = None if adapter is None else PincoAdapter.from_pretrained(str(adapter), **loading).to(device)
+    return PincoPipeline(pipe, loaded, GenerationDefaults.read(backbone, family.usual(pipe.transformer.config)))
