@@ -48,7 +48,7 @@ from pinco.catalog.store.base import Store
 from pinco.catalog.store.local import LocalStore
 from preprocessing.canvas import Placement
 
-STORE_CALLS = ("get", "head", "put_if_absent", "list", "delete")
+STORE_CALLS = ("get", "head", "put_if_absent", "list", "delete_many")
 TABLE_CALLS = (
     "__init__",
     "create",

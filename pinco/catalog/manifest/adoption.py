@@ -78,7 +78,7 @@ def _is_whole(store: Store, row: Row) -> bool:
 def _remove(store: Store, keys: Sequence[str]) -> None:
     """What cannot be removed is passed over by the next run, and removed by it or by `pinco manifest vacuum`."""
     try:
-        _each(keys, store.delete)
+        store.delete_many(keys)
     except StoreError as error:
         log.warning("rows that the manifest has by now still wait beside their images: %s", error)
 

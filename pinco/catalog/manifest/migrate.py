@@ -26,7 +26,7 @@ from pinco.catalog.manifest.connect import (
     table_errors,
 )
 from pinco.catalog.manifest.history import NOTE
-from pinco.catalog.manifest.schema import SCHEMA, conform
+from pinco.catalog.manifest.schema import SCHEMA, conform, with_sequence
 from pinco.catalog.manifest.table import CONFIGURATION, OUR_CONFIGURATION
 from pinco.catalog.manifest.upkeep import COMPACTED
 from pinco.catalog.store.base import ObjectNotFoundError, Store, StoreError
@@ -136,12 +136,9 @@ def _commits(store: Store) -> Iterator[list[_Part]]:
 
 def _tables(store: Store, commits: list[list[_Part]]) -> Iterator[pa.Table]:
     """The rows of every part, in order, with their sequences."""
-    place = SCHEMA.get_field_index("sequence")
     for sequence, parts in enumerate(commits, start=1 - len(commits)):
         for part in parts:
             data = store.get(part.key)
             if hashlib.sha256(data).hexdigest() != part.sha256:
                 raise DamagedLogError(f"{store.uri_of(part.key)} was changed after it was committed")
-            table = conform(pq.read_table(pa.BufferReader(data)))
-            sequences = pa.repeat(pa.scalar(sequence, pa.int64()), table.num_rows)
-            yield table.set_column(place, SCHEMA.field(place), sequences).replace_schema_metadata()
+            yield with_sequence(conform(pq.read_table(pa.BufferReader(data))), sequence).replace_schema_metadata()

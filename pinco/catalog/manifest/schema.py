@@ -240,6 +240,12 @@ def to_table(rows: Iterable[Row]) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=SCHEMA)
 
 
+def with_sequence(table: pa.Table, sequence: int) -> pa.Table:
+    """The same rows with this sequence."""
+    place = SCHEMA.get_field_index("sequence")
+    return table.set_column(place, SCHEMA.field(place), pa.repeat(pa.scalar(sequence, pa.int64()), table.num_rows))
+
+
 def to_rows(table: pa.Table) -> list[Row]:
     """The inverse of `to_table`, for tables that `conform` has seen."""
     return [Row(**{**row, "not_scored": tuple(row["not_scored"] or ())}) for row in table.to_pylist()]

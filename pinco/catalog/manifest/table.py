@@ -12,7 +12,7 @@ that a batch handed in twice is appended once.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 import pyarrow.compute as pc
@@ -23,7 +23,7 @@ from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_a
 
 from pinco.catalog.manifest.connect import TABLE, ManifestError, open_delta, sync_version, table_errors
 from pinco.catalog.manifest.history import NOTE, history
-from pinco.catalog.manifest.schema import DONE, SCHEMA, SCHEMA_VERSION, VERSION_KEY, Row, to_table
+from pinco.catalog.manifest.schema import DONE, SCHEMA, SCHEMA_VERSION, VERSION_KEY, Row, to_table, with_sequence
 from pinco.catalog.store.base import Store
 
 VERSION_PROPERTY = VERSION_KEY.decode()
@@ -166,7 +166,7 @@ class ManifestTable:
         try:
             write_deltalake(
                 delta,
-                to_table(replace(row, sequence=version) for row in kept),
+                with_sequence(to_table(kept), version),
                 mode="append",
                 writer_properties=_APPENDED,
                 commit_properties=CommitProperties(

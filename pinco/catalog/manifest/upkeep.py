@@ -113,8 +113,7 @@ def vacuum(
         orphans += [info for info in chunk if info.key not in named and pending_key(info.key) not in waiting]
     in_vain = [info for info in waiting.values() if info.modified < before and not store.head(image_of(info.key))]
     if delete:
-        for info in (*orphans, *in_vain):
-            store.delete(info.key)
+        store.delete_many([info.key for info in (*orphans, *in_vain)])
         store.sweep(before)
     return Vacuumed(
         table_files=tuple(info.key for info in table_files),

@@ -7,7 +7,7 @@ writes: `object_store_options` says how to reach it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -103,6 +103,10 @@ class Store(Protocol):
 
     def delete(self, key: str) -> None:
         """Remove the object; no error where there is none."""
+        ...
+
+    def delete_many(self, keys: Sequence[str]) -> None:
+        """Remove these objects, in few requests; no error for those that are not there."""
         ...
 
     def sweep(self, before: datetime) -> int:

@@ -7,7 +7,7 @@ import errno
 import os
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -115,6 +115,10 @@ class LocalStore:
             path.unlink(missing_ok=True)
         except OSError as error:
             raise StoreError(f"{path} cannot be deleted: {_reason(error)}") from error
+
+    def delete_many(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            self.delete(key)
 
     def sweep(self, before: datetime) -> int:
         removed = 0

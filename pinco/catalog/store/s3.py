@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
@@ -136,6 +136,17 @@ class S3Store:
     def delete(self, key: str) -> None:
         with self._errors(key):
             self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key)
+
+    def delete_many(self, keys: Sequence[str]) -> None:
+        for start in range(0, len(keys), _PAGE):
+            objects = [{"Key": self._prefix + key} for key in keys[start : start + _PAGE]]
+            with self._errors(keys[start]):
+                answer = self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": objects, "Quiet": True})
+            for refused in answer.get("Errors", []):
+                raise StoreError(
+                    f"s3://{self._bucket}/{refused['Key']} cannot be deleted: {self._server} answered "
+                    f"{refused['Code']}. Check what the credentials may do with this bucket."
+                )
 
     def sweep(self, before: datetime) -> int:
         del before  # a single PUT is whole or nothing

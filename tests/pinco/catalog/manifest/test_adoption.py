@@ -121,10 +121,10 @@ def test_a_live_run_whose_row_was_adopted_appends_nothing_twice(folder_store: St
 def test_a_store_that_forbids_removal_only_warns(
     folder_store: Store, made: Callable[..., Row], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def forbid(key: str) -> None:
+    def forbid(keys: list[str]) -> None:
         raise StoreError("access denied")
 
-    monkeypatch.setattr(folder_store, "delete", forbid)
+    monkeypatch.setattr(folder_store, "delete_many", forbid)
     rows = [made(folder_store, 0)]
     assert commit_rows(ManifestTable(folder_store), rows, run_id="run-a", batch=1, base=0).rows == 1
     assert "access denied" in caplog.text

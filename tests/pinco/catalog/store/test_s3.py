@@ -163,3 +163,10 @@ def test_without_an_endpoint_it_is_aws(monkeypatch: pytest.MonkeyPatch) -> None:
     options = StoreAccess(region="eu-central-1").open("s3://bucket").object_store_options()
     assert options["aws_endpoint_url"] == "https://s3.eu-central-1.amazonaws.com"
     assert options["allow_http"] == "false"
+
+
+def test_a_removal_that_is_refused_names_the_object(monkeypatch: pytest.MonkeyPatch, store: S3Store) -> None:
+    refused = {"Errors": [{"Key": "prefix/x", "Code": "AccessDenied"}]}
+    monkeypatch.setattr(store._client, "delete_objects", lambda **_: refused)
+    with pytest.raises(StoreError, match=r"prefix/x cannot be deleted: .*AccessDenied"):
+        store.delete_many(["x"])
