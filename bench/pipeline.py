@@ -28,10 +28,10 @@ from rich.table import Table
 from flows.driver.run import run_stages
 from flows.planning import CatalogRequest, plan_catalog, run_spec
 from flows.settings import Settings, load_settings
-from pinco.catalog.manifest.commits import CommitLog
-from pinco.catalog.manifest.parts import write_part
+from pinco.catalog.manifest.adoption import commit_rows
 from pinco.catalog.manifest.readers import read_rows
 from pinco.catalog.manifest.schema import Row
+from pinco.catalog.manifest.table import ManifestTable
 from pinco.catalog.store.access import open_store
 from pinco.generation.cutouts import CutoutCache
 from pinco.generation.steps import make_rows, prepare
@@ -107,15 +107,15 @@ def run_loop(request: CatalogRequest, settings: Settings, store_uri: str) -> lis
 
     spec = run_spec("loop", store_uri, settings)
     store = spec.open_store()
-    plan = plan_catalog(CatalogRequest(request.sheet, request.catalog, store_uri), settings)
+    table = ManifestTable(store)
+    plan = plan_catalog(CatalogRequest(request.sheet, request.catalog, store_uri), settings, table)
     model, cutouts = Model(settings.model, threads=settings.ray.threads), CutoutCache(store, spec.recipe)
     rows: list[Row] = []
     for batches in in_batches([Take.first(job) for job in plan.work], settings.ray.batch_rows):
         for takes in batches:
             placed = prepare(takes[0].job, spec, cutouts)
             rows += make_rows(takes, placed, model, spec, store)
-    part = write_part(store, spec.run_id, 1, rows)
-    CommitLog(store).commit(run_id=spec.run_id, batch=1, parts=[part], base=plan.base)
+    commit_rows(table, rows, run_id=spec.run_id, batch=1, base=plan.base)
     return rows
 
 
@@ -143,7 +143,7 @@ def main() -> None:
             summary = run_stages(request, settings)
         if summary.error is not None:
             raise summary.error
-        flow, start, end = counted(read_rows(open_store(request.store)))
+        flow, start, end = counted(read_rows(ManifestTable(open_store(request.store))))
         with Sampler() as alone:
             loop, _, _ = counted(run_loop(request, settings, str(Path(folder) / "loop")))
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from flows.settings import Settings
-from pinco.catalog.manifest.commits import CommitLog
-from pinco.catalog.manifest.orphans import adopt_orphans
+from pinco.catalog.manifest.table import ManifestTable
 from pinco.catalog.photos.listing import read_catalog
 from pinco.catalog.plan.planner import Plan, check_sheet, make_plan, plan_retry
 from pinco.catalog.sheet.channels import read_channels
@@ -89,36 +88,35 @@ def validate(sheet: str, catalog: str, settings: Settings) -> list[SheetProblem]
     return check_sheet(read, found, sheet_settings(settings), access=settings.access)
 
 
-def plan_run(request: RunRequest, settings: Settings) -> Plan:
-    """What a request leaves to be made.
+def open_manifest(store_uri: str, settings: Settings) -> ManifestTable:
+    """The manifest of a store, opened once for all stages of a run. Raises StoreError."""
+    return ManifestTable(open_store(store_uri, settings.access))
+
+
+def plan_run(request: RunRequest, settings: Settings, table: ManifestTable) -> Plan:
+    """What a request leaves to be made, judged by the manifest of its store.
 
     Raises:
         SheetError: The sheet, the catalog or a photo has errors.
         StoreError: The store cannot be used.
     """
     if isinstance(request, RetryRequest):
-        return plan_retry(open_store(request.store, settings.access), request.run)
-    return plan_catalog(request, settings)
+        return plan_retry(table, request.run)
+    return plan_catalog(request, settings, table)
 
 
-def plan_catalog(request: CatalogRequest, settings: Settings) -> Plan:
+def plan_catalog(request: CatalogRequest, settings: Settings, table: ManifestTable) -> Plan:
     """What the request leaves to be made; raises what `plan_run` does."""
     return make_plan(
         read_sheet(request.sheet, access=settings.access),
         read_catalog(request.catalog, access=settings.access),
         sheet_settings(settings),
-        open_store(request.store, settings.access),
+        table,
         access=settings.access,
         only=request.only,
         limit=request.limit,
         redo=request.redo,
     )
-
-
-def adopt(store_uri: str, run_id: str, settings: Settings) -> int:
-    """Commit what an earlier run wrote but did not live to commit; returns the number of rows."""
-    commit = adopt_orphans(CommitLog(open_store(store_uri, settings.access)), run_id)
-    return commit.rows if commit else 0
 
 
 def run_spec(run_id: str, store_uri: str, settings: Settings) -> RunSpec:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
 from pinco.catalog.quality.decision import QualityRules
@@ -55,17 +55,24 @@ class RaySettings(_Section):
 
 
 class CommitSettings(_Section):
-    """When finished rows become visible: after so many, or so long after the last commit, whichever is first.
+    """When finished rows become visible in the manifest: when so many wait, or so long after the last time.
 
     Attributes:
-        rows: Rows per commit.
-        minutes: Time between commits.
-        part_seconds: How often rows are written before that, for the next run to find if this one is killed.
+        rows: Rows that wait at most.
+        seconds: Time between two appends.
     """
 
     rows: int = Field(500, ge=1)
-    minutes: float = Field(2.0, gt=0)
-    part_seconds: float = Field(10.0, gt=0)
+    seconds: float = Field(10.0, gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_what_replaces(cls, given: Any) -> Any:
+        former = sorted({"minutes", "part_seconds"} & set(given)) if isinstance(given, dict) else []
+        if former:
+            names = " and ".join(f"commit.{name}" for name in former)
+            raise ValueError(f"{names} no longer exist; rows become visible every commit.seconds (default 10)")
+        return given
 
 
 class FailureSettings(_Section):

@@ -17,10 +17,9 @@ from typer.main import get_command
 
 from flows.cli import app
 from flows.settings import Settings, load_settings
-from pinco.catalog.manifest.commits import commit
-from pinco.catalog.manifest.parts import write_part
 from pinco.catalog.manifest.readers import export_manifest
 from pinco.catalog.manifest.schema import SCHEMA, Row
+from pinco.catalog.manifest.table import ManifestTable
 from pinco.catalog.sheet.channels import read_channels
 from pinco.catalog.sheet.reader import COLUMNS, parse_sheet
 from pinco.catalog.sheet.template import PromptTemplate
@@ -74,9 +73,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
         job_id="4" * 64, status="failed", error_type="empty_photo", error_message="The file is empty.", **asked
     )
     store = open_store(str(folder / "store"))
-    part = write_part(store, "run-1", 1, [made, failed])
-    commit(store, run_id="run-1", batch=1, parts=[part], base=0)
-    assert export_manifest(store, folder / "manifest.parquet") == 2
+    table = ManifestTable(store)
+    table.append([made, failed], run_id="run-1", batch=1, base=0)
+    assert export_manifest(table, folder / "manifest.parquet") == 2
     return folder
 
 

@@ -10,7 +10,7 @@ import click
 import typer
 from pydantic import ValidationError
 
-from flows.driver.endings import NoWorkersLeftError, RunInterruptedError, TooManyFailuresError
+from flows.driver.endings import NoWorkersLeftError, RayDiedError, RunInterruptedError, TooManyFailuresError
 from pinco.catalog.sheet.problems import SheetError
 from pinco.errors import PincoError
 
@@ -68,4 +68,4 @@ def exit_code(error: Exception | None) -> int:
         return BAD_SHEET
     if isinstance(error, RunInterruptedError):
         return INTERRUPTED
-    return ENDED_EARLY if isinstance(error, TooManyFailuresError | NoWorkersLeftError) else FAILED
+    return ENDED_EARLY if isinstance(error, TooManyFailuresError | NoWorkersLeftError | RayDiedError) else FAILED

@@ -9,6 +9,7 @@ never pulls pixels. One of the second kind answers `load()` once and then `gener
 one result per row, in order, each of them durably written before it returns.
 """
 
+import contextlib
 import logging
 import time
 from collections import deque
@@ -131,7 +132,8 @@ class Dispatch(Generic[Job, Result]):
         finally:
             for seat in [*self._preparers, *self._generators]:
                 if seat is not None:
-                    ray.kill(seat.actor)
+                    with contextlib.suppress(RayError):  # Ray itself may be gone, and its actors with it
+                        ray.kill(seat.actor)
 
     # -- asking ------------------------------------------------------------------------------------------------------
 

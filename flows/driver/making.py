@@ -1,4 +1,4 @@
-"""The stage that makes the images: actors, dispatch, commits, and what ends it early."""
+"""The stage that makes the images: actors, dispatch, the recorder, and what ends it early."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from flows.driver.recorder import Recorder
 from flows.driver.schedule import Batch, Schedule
 from flows.progress import Watch
 from flows.settings import Settings
-from pinco.catalog.manifest.commits import CommitLog
 from pinco.catalog.manifest.schema import Row
+from pinco.catalog.manifest.table import ManifestTable
+from pinco.catalog.manifest.upkeep import MANY_FILES, compact
+from pinco.catalog.store.base import StoreError
 from pinco.generation.take import RunSpec, Take, failed_row, in_batches
 
 if TYPE_CHECKING:
@@ -37,31 +39,41 @@ class Made:
 def make_images(
     takes: Sequence[Take],
     spec: RunSpec,
+    table: ManifestTable,
     base: int,
     settings: Settings,
     session: RaySession,
     watch: Watch,
 ) -> Made:
-    """Every take becomes one committed row, or the stage ends early with what was finished committed."""
-    recorder = Recorder(
-        CommitLog(spec.open_store()), spec.run_id, base=base, commit=settings.commit, failures=settings.failures
-    )
+    """Every take becomes one row of the manifest, or the stage ends early with what was finished in it."""
+    recorder = Recorder(table, spec.run_id, base=base, commit=settings.commit, failures=settings.failures)
     error: Exception | None = None
     try:
         with StopRequest() as stop, watch(recorder.snapshot, len(takes)):
             session.wait()
-            _dispatch(takes, spec, settings, recorder, stop)
+            _dispatch(takes, spec, settings, session, recorder, stop)
     except Exception as ended:
         log.error("the run ends early: %s", ended)
         error = ended
     recorder.commit()
-    return Made(recorder.snapshot(), sum(commit.dropped for commit in recorder.commits), error)
+    if recorder.appends >= MANY_FILES:
+        _compact(table)
+    return Made(recorder.snapshot(), recorder.dropped, error)
+
+
+def _compact(table: ManifestTable) -> None:
+    """Put the run's many small files together. Reading gets quicker; a run does not fail for it."""
+    try:
+        compact(table)
+    except StoreError as failed:
+        log.warning("the manifest was not compacted, `pinco manifest compact` can do it later: %s", failed)
 
 
 def _dispatch(
     takes: Sequence[Take],
     spec: RunSpec,
     settings: Settings,
+    session: RaySession,
     recorder: Recorder,
     stop: StopRequest,
 ) -> None:
@@ -83,6 +95,10 @@ def _dispatch(
             kills=refusal.kills,
         )
 
+    def tick() -> None:
+        session.check()
+        recorder.tick()
+
     Dispatch(
         schedule,
         lanes=lanes,
@@ -90,7 +106,7 @@ def _dispatch(
         make_generator=lambda: remote_generator(spec, settings.model, settings.ray, gpus=gpus),
         refuse=refuse,
         deliver=recorder.add,
-        tick=recorder.tick,
+        tick=tick,
         stopping=lambda: stop.wanted,
         limits=Limits(
             preparers=settings.ray.preparers,

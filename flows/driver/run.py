@@ -16,9 +16,11 @@ from flows.driver.endings import RunInterruptedError
 from flows.driver.making import Made, make_images
 from flows.driver.ray_session import RaySession
 from flows.driver.reporting import write_report
-from flows.planning import RetryRequest, RunRequest, adopt, new_run_id, plan_run, run_spec
+from flows.planning import RetryRequest, RunRequest, new_run_id, open_manifest, plan_run, run_spec
 from flows.progress import Watch, no_progress
 from flows.settings import Settings
+from pinco.catalog.manifest.adoption import adopt_pending
+from pinco.catalog.manifest.table import ManifestTable
 from pinco.catalog.plan.planner import Plan
 from pinco.generation.take import Take
 
@@ -91,9 +93,10 @@ def run_stages(
     """
     run_id = new_run_id()
 
-    def plan_work() -> tuple[Plan, int]:
-        adopted = adopt(request.store, run_id, settings)
-        return plan_run(request, settings), adopted
+    def plan_work() -> tuple[ManifestTable, Plan, int]:
+        table = open_manifest(request.store, settings)
+        adopted = adopt_pending(table, run_id)
+        return table, plan_run(request, settings, table), adopted
 
     seconds: dict[str, float] = {}
 
@@ -106,15 +109,15 @@ def run_stages(
 
     session = RaySession(settings.ray)  # starts beside the reading of the sheet
     try:
-        plan, adopted = timed("plan", plan_work)
+        table, plan, adopted = timed("plan", plan_work)
         spec = run_spec(run_id, request.store, settings)
         take = Take.another if isinstance(request, RetryRequest) else Take.first
         takes = [take(job) for job in plan.work]
         made, report = Made(Counter()), None
         if takes:
-            made = timed("make", lambda: make_images(takes, spec, plan.base, settings, session, watch))
+            made = timed("make", lambda: make_images(takes, spec, table, plan.base, settings, session, watch))
         if made.statuses and not isinstance(made.error, RunInterruptedError):
-            report = timed("report", lambda: write_report(spec))
+            report = timed("report", lambda: write_report(spec, table))
     finally:
         began = time.perf_counter()
         session.close()

@@ -16,7 +16,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
-from pinco.adapter.attachment import Attachment
+from pinco.adapter.attachment import AdapterNotAttachedError, AlreadyAttachedError, Attachment
 from pinco.adapter.config import (
     BackboneMismatchError,
     GateKind,
@@ -35,14 +35,16 @@ from pinco.adapter.positions import Positions
 from pinco.adapter.processor import keys_values
 from pinco.adapter.subject import KeyValue, Subject
 from pinco.adapter.tokens import covered_tokens, gather, select
+from pinco.weight_files import SafetensorsOnly
 
 
-class PincoAdapter(ModelMixin, ConfigMixin):
+class PincoAdapter(SafetensorsOnly, ModelMixin, ConfigMixin):
     """Extractor, subject projections and gates for one backbone.
 
     Made by `for_backbone`, or loaded by `from_pretrained`. `attach` puts it onto a transformer; inside
     `with adapter.using(subject) as kwargs` that transformer, or its pipeline called with `kwargs`, sees the subject.
-    Its weights stay its own: they never enter the backbone's state dict. A deep copy is not attached to anything.
+    Its weights stay its own: they never enter the backbone's state dict. A deep copy is not attached to anything, and a
+    deep copy of the backbone has no adapter.
     """
 
     scale_factor: Tensor
@@ -208,7 +210,7 @@ class PincoAdapter(ModelMixin, ConfigMixin):
         """The backbone's adapted attention modules by layer number.
 
         Raises:
-            RuntimeError: The adapter is not attached.
+            AdapterNotAttachedError: The adapter is not attached.
         """
         attachment = self._attached("asking for the backbone's layers")
         modules = attachment.family.attentions(attachment.transformer)
@@ -218,7 +220,7 @@ class PincoAdapter(ModelMixin, ConfigMixin):
         """The positions that the backbone gives an image of `grid` tokens, where the grid alone decides them.
 
         Raises:
-            RuntimeError: The adapter is not attached.
+            AdapterNotAttachedError: The adapter is not attached.
         """
         return self._attached("asking for the backbone's positions").positions(grid, device)
 
@@ -234,13 +236,13 @@ class PincoAdapter(ModelMixin, ConfigMixin):
             empty: keep the call inside the block.
 
         Raises:
-            RuntimeError: The adapter is not attached.
+            AdapterNotAttachedError: The adapter is not attached.
         """
         return self._attached("using it").using(subject)
 
     def _attached(self, wanted: str) -> Attachment:
         if self._attachment is None:
-            raise RuntimeError(f"attach the adapter to its backbone before {wanted}")
+            raise AdapterNotAttachedError(f"attach the adapter to its backbone before {wanted}")
         return self._attachment
 
     def layer(self, number: int) -> SubjectLayer:
@@ -315,7 +317,7 @@ class PincoAdapter(ModelMixin, ConfigMixin):
         the keys are anchored to those of an image of the subject's grid.
 
         Raises:
-            RuntimeError: The adapter is not attached: the positions are the backbone's to give.
+            AdapterNotAttachedError: The adapter is not attached: the positions are the backbone's to give.
         """
         attachment = self._attached("caching keys and values")
         positions = attachment.positions(subject.grid, subject.tokens.device) if self.anchor else None
@@ -343,10 +345,10 @@ class PincoAdapter(ModelMixin, ConfigMixin):
             BackboneMismatchError: A backbone of other sizes; both configurations are named.
             UnknownFamilyError: A backbone of no known family.
             ValueError: Foreign attention processors are in place.
-            RuntimeError: The adapter is attached already.
+            AlreadyAttachedError: The adapter is attached already, or another one to this backbone.
         """
         if self._attachment is not None:
-            raise RuntimeError("this adapter is attached already; detach it first")
+            raise AlreadyAttachedError("this adapter is attached already; detach it first")
         family = family_of(transformer)
         found = family.dims(transformer, None)
         found = replace(found, vae_scale_factor=self.settings.vae_scale_factor)  # the transformer does not tell its VAE

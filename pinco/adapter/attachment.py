@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from math import prod
 from typing import Any
@@ -15,8 +15,21 @@ from pinco.adapter.layer import SubjectLayer
 from pinco.adapter.positions import Positions
 from pinco.adapter.processor import AttachedAdapter
 from pinco.adapter.subject import Subject
+from pinco.errors import PincoError
 
 KEPT_POSITIONS = 8
+
+
+class AdapterNotAttachedError(PincoError, RuntimeError):
+    """An adapter is not, or not any more, in place on the backbone that is to see its subject."""
+
+    code = "adapter_not_attached"
+
+
+class AlreadyAttachedError(PincoError, RuntimeError):
+    """An adapter that sits on a backbone already, or a backbone that has an adapter already."""
+
+    code = "already_attached"
 
 
 class Attachment:
@@ -25,7 +38,9 @@ class Attachment:
     Where the family's pipelines pass an argument down to the attentions, the subject travels in it. Where they do not,
     hooks bring it: one on the transformer takes the subject that `using` offers at the start of each forward, and one
     on each attention hands it over. The subject of a forward that may be trained on is kept until the next one, because
-    gradient checkpointing runs the attentions again in the backward pass.
+    gradient checkpointing runs the attentions again in the backward pass. Where it travels in an argument, hooks keep
+    it from the attentions that the adapter does not enter: diffusers warns of an argument that a processor does not
+    take in each of their calls.
 
     No `nn.Module`: held by the adapter, it must not make the backbone a part of the adapter's weights.
     """
@@ -41,12 +56,19 @@ class Attachment:
         """Enter the attention layers `layers` of `transformer`.
 
         Raises:
-            ValueError: A foreign processor is in place; then nothing has been changed.
+            AlreadyAttachedError: Another adapter is in place. As after the next one, nothing has been changed then.
+            ValueError: A foreign processor is in place.
         """
         self.family = family
         self.transformer = transformer
         self._patch_size = patch_size
         attentions = family.attentions(transformer)
+        occupied = [number for number, attention in enumerate(attentions) if family.entered(attention.processor)]
+        if occupied:
+            raise AlreadyAttachedError(
+                f"another Pinco adapter is attached to this backbone (layers {occupied}), which can hold one at "
+                "a time: detach that one first"
+            )
         self._attentions: dict[int, Any] = {number: attentions[number] for number in layers}
         self._originals = {number: attention.processor for number, attention in self._attentions.items()}
         processors = {
@@ -61,11 +83,16 @@ class Attachment:
         self._inside = False
         self._to_rerun: list[Subject | None] = []
         self._rerun: Subject | None = None
-        self._hooks = [transformer.register_forward_pre_hook(self._before_forward, with_kwargs=True)]
+        self._hooks = [transformer.register_forward_pre_hook(_Hook(self._before_forward), with_kwargs=True)]
         if family.attention_argument is None:
-            self._hooks.append(transformer.register_forward_hook(self._after_forward, always_call=True))
+            self._hooks.append(transformer.register_forward_hook(_Hook(self._after_forward), always_call=True))
             for attention in self._attentions.values():
-                self._hooks.append(attention.register_forward_pre_hook(self._hand_over, with_kwargs=True))
+                self._hooks.append(attention.register_forward_pre_hook(_Hook(self._hand_over), with_kwargs=True))
+        else:
+            entered = {id(attention) for attention in self._attentions.values()}
+            for module in transformer.modules():
+                if hasattr(module, "set_processor") and id(module) not in entered:
+                    self._hooks.append(module.register_forward_pre_hook(_without_subject, with_kwargs=True))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> None:
         """A copy of an adapter (an average of its weights, say) is attached to nothing."""
@@ -114,7 +141,7 @@ class Attachment:
             return
         lost = [n for n, attention in self._attentions.items() if not self.family.entered(attention.processor)]
         if lost:
-            raise RuntimeError(
+            raise AdapterNotAttachedError(
                 f"the attention processors of layer(s) {lost} were replaced while a Pinco adapter was attached "
                 "(load_ip_adapter and set_attn_processor do that); detach the adapter before, attach it after"
             )
@@ -152,6 +179,30 @@ class Attachment:
         if self._to_rerun:
             self._rerun = self._to_rerun.pop()
         return args, _with(kwargs, self._rerun)
+
+
+class _Hook:
+    """A hook that is left behind when the backbone is copied: the adapter is attached to the original alone."""
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self._call = call
+
+    def __call__(self, *args: Any) -> Any:
+        return self._call(*args)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Callable[..., None]:
+        return _nothing
+
+
+def _nothing(*_: Any) -> None:
+    """What a hook becomes in a copy."""
+
+
+def _without_subject(
+    attention: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Before an attention that the adapter does not enter: its processor takes no subject."""
+    return args, {name: value for name, value in kwargs.items() if name != "subject"}
 
 
 def _with(kwargs: dict[str, Any], subject: Subject | None) -> dict[str, Any]:

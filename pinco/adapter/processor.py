@@ -5,6 +5,7 @@ A family's processor adds what only the family knows: the arguments of its atten
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -94,6 +95,10 @@ class SubjectProcessor(ABC):
         self.layer = layer
         self.adapter = adapter
         self.base = base
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """The copy of a backbone has its own processor again: no adapter is attached to it."""
+        return copy.deepcopy(self.base, memo)
 
     @property
     def _attention_backend(self) -> Any:

@@ -11,6 +11,8 @@ from diffusers.configuration_utils import register_to_config
 from numpy.typing import NDArray
 from torch import nn
 
+from pinco.weight_files import SafetensorsOnly
+
 
 def signed(images: NDArray[np.uint8]) -> torch.Tensor:
     """uint8 `[N, H, W, 3]` to float32 `[N, 3, H, W]` in -1..1."""
@@ -29,7 +31,7 @@ def conv_block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     )
 
 
-class Segmenter(ModelMixin, ConfigMixin):
+class Segmenter(SafetensorsOnly, ModelMixin, ConfigMixin):
     """A small U-Net: picture to the probability that a pixel is product."""
 
     @register_to_config

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pinco.weight_files import PICKLES
+
 VERSION = b"folder-fingerprint-1\n"
 
 _NOTES = {".md", ".png", ".jpg", ".html", ".log", ".csv"}
@@ -70,7 +72,7 @@ def _files(root: Path) -> Iterator[Path]:
             continue
         if file.suffix in _NOTES or file.name in _SETTINGS or file.name.endswith(".safetensors.index.json"):
             continue
-        if file.suffix in {".bin", ".pt", ".pth", ".ckpt", ".pkl"}:
+        if file.suffix in PICKLES:
             raise ValueError(f"{file} may be a pickle; save the model as safetensors")
         yield file
 

@@ -72,9 +72,10 @@ class Model:
             threads: CPU threads.
 
         Raises:
-            FileNotFoundError: A folder of weights is not there.
+            MissingWeightsError: A folder of weights is not there.
             UnknownPipelineError: The backbone's folder holds something that Pinco cannot run.
             BackboneMismatchError: The adapter was made for another backbone.
+            PickledWeightsError: Weights are stored as a pickle.
             OSError: Weights cannot be read.
             ValueError: Settings beside the weights are wrong.
             AcceleratorFaultError: The device itself does not answer.

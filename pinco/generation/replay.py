@@ -14,6 +14,7 @@ from pinco.catalog.delivery.images import key_of_image
 from pinco.catalog.ids.identity import GenerationIdentity, Recipe
 from pinco.catalog.manifest.readers import find_generation
 from pinco.catalog.manifest.schema import Row
+from pinco.catalog.manifest.table import ManifestTable
 from pinco.catalog.quality.measures import psnr
 from pinco.catalog.sheet.channels import Channel
 from pinco.catalog.store.access import DEFAULT_ACCESS, StoreAccess
@@ -72,7 +73,7 @@ def replay(
         ReplayError: Weights or recipes differ; it names which.
     """
     store = access.open(store_uri)
-    row = find_generation(store, generation_id)
+    row = find_generation(ManifestTable(store), generation_id)
     if row.recipe is None or row.image_uri is None:
         raise ReplayError(f"{row.generation_id} has no image: its row is {row.status}")
     from pinco.generation.model import Model  # torch takes seconds; a wrong id is said before

@@ -22,10 +22,11 @@ from PIL import Image
 
 from pinco.catalog.delivery.encode import encode_image, pixels_sha256
 from pinco.catalog.delivery.finish import finish, layer_to_srgb
-from pinco.catalog.delivery.images import put_image
+from pinco.catalog.delivery.images import image_key
 from pinco.catalog.delivery.provenance import Provenance
 from pinco.catalog.ids.identity import GenerationIdentity, Recipe
 from pinco.catalog.ids.job import Job
+from pinco.catalog.manifest.pending import keep_image
 from pinco.catalog.manifest.schema import Row
 from pinco.catalog.quality.decision import decide
 from pinco.catalog.quality.measures import core_identical
@@ -138,10 +139,10 @@ def finish_image(
 def write_row(
     finished: Finished, take: Take, placed: PlacedProduct, model: Model, spec: RunSpec, store: Store, *, attempts: int
 ) -> Row:
-    """Put the file into the store, durably, and say in one row all there is to say about it."""
+    """Say in one row all there is to say about the image, and put both into the store, durably."""
     identity, scores = finished.identity, finished.scores
     generation_id = identity.generation_id()
-    uri, sha256 = put_image(store, generation_id, finished.file, identity.format)
+    sha256 = hashlib.sha256(finished.file).hexdigest()
     decision = decide(
         identical=finished.core_identical,
         confidence=placed.mask_confidence,
@@ -150,7 +151,7 @@ def write_row(
         rules=spec.rules,
     )
     height, width = finished.pixels.shape[:2]
-    return Row.of(
+    row = Row.of(
         take.job,
         run_id=spec.run_id,
         status=decision.status,
@@ -158,7 +159,7 @@ def write_row(
         attempts=attempts,
         generation_id=generation_id,
         seed=take.seed,
-        image_uri=uri,
+        image_uri=store.uri_of(image_key(generation_id, sha256, identity.format)),
         image_sha256=sha256,
         pixels_sha256=pixels_sha256(finished.pixels),
         width=width,
@@ -174,6 +175,8 @@ def write_row(
         seconds=round(finished.seconds, 3),
         **asdict(model.description()),
     )
+    keep_image(store, row, finished.file, identity.format)
+    return row
 
 
 # -- strung together ---------------------------------------------------------------------------------------------------

@@ -7,11 +7,20 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from pinco.errors import PincoError
 from pinco.generation.builtin import ADAPTER, BACKBONE, NAME, SEGMENTER, assets
 from pinco.generation.settings import ModelSettings
-from pinco.pipelines.folder import BackboneFolder
+from pinco.pipelines.folder import INDEX, BackboneFolder
+from pinco.weight_files import PICKLES, refuse_pickles
 
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
+_CONFIG = "config.json"
+
+
+class MissingWeightsError(PincoError, FileNotFoundError):
+    """Weights that are not where the settings say."""
+
+    code = "missing_weights"
 
 
 @dataclass(frozen=True)
@@ -34,23 +43,43 @@ class Weights:
 def find_weights(settings: ModelSettings) -> Weights:
     """The folders that the settings mean: those named, or the built-in toy with everything that belongs to it.
 
+    A folder with a `backbone/` inside, as `pinco toy train` writes it, stands for a whole model: its backbone, and its
+    `adapter/` where the settings name no other.
+
     Raises:
-        FileNotFoundError: A folder is not there; the message says the way out.
+        MissingWeightsError: A folder is not there; the message says what to do.
+        PickledWeightsError: The adapter's or the segmenter's weights are a pickle.
     """
+    named_adapter = _named_adapter(settings)
+    segmenter = None
+    if settings.segmenter:
+        segmenter = _folder(settings.segmenter, "segmenter", "leave out model.segmenter for the backbone's own")
+        refuse_pickles(segmenter, "segmenter")
     if settings.backbone is None:
         toy = Path(assets())
         if not (toy / BACKBONE).is_dir():
-            raise FileNotFoundError(
+            raise MissingWeightsError(
                 f"the built-in model is not at {toy}: make it with `pinco toy train`, or name another with --backbone"
             )
-        adapter = _folder(settings.adapter, "adapter") if settings.adapter else str(toy / ADAPTER)
-        return Weights(NAME, str(toy / BACKBONE), adapter, str(toy / SEGMENTER))
-    return Weights(
-        settings.backbone,
-        _folder(settings.backbone, "backbone"),
-        _folder(settings.adapter, "adapter") if settings.adapter else None,
-        _folder(settings.segmenter, "segmenter") if settings.segmenter else None,
-    )
+        return Weights(
+            NAME, str(toy / BACKBONE), named_adapter or str(toy / ADAPTER), segmenter or str(toy / SEGMENTER)
+        )
+    folder = _folder(settings.backbone, "backbone", "leave out --backbone for the built-in model")
+    backbone = _inner(folder, BACKBONE, INDEX)
+    if backbone != folder and named_adapter is None and (Path(folder) / ADAPTER / _CONFIG).is_file():
+        named_adapter = str(Path(folder) / ADAPTER)
+        refuse_pickles(named_adapter, "adapter")
+    return Weights(settings.backbone, backbone, named_adapter, segmenter)
+
+
+def _named_adapter(settings: ModelSettings) -> str | None:
+    if settings.adapter is None:
+        return None
+    without = "the built-in one" if settings.backbone is None else "the bare backbone"
+    folder = _folder(settings.adapter, "adapter", f"leave out --adapter for {without}")
+    adapter = _inner(folder, ADAPTER, _CONFIG)
+    refuse_pickles(adapter, "adapter")
+    return adapter
 
 
 @dataclass(frozen=True)
@@ -70,8 +99,9 @@ def canvas_size(settings: ModelSettings) -> CanvasSize:
     """The size that images are generated at: the settings' area, else the backbone's own.
 
     Raises:
-        FileNotFoundError: The backbone is not there.
-        UnknownPipelineError: Its folder holds something that Pinco cannot run.
+        MissingWeightsError: Weights are not where the settings say.
+        UnknownPipelineError: The backbone's folder holds something that Pinco cannot run.
+        PickledWeightsError: Weights are stored as a pickle.
     """
     backbone = BackboneFolder(find_weights(settings).backbone)
     return CanvasSize(settings.working_pixels or backbone.defaults.working_pixels, backbone.size_multiple)
@@ -87,22 +117,36 @@ def fingerprint_cache() -> Path:
     return cache_folder() / "fingerprints.json"
 
 
-def _folder(path: str, what: str) -> str:
-    """The folder itself, or the local copy of a hub id (``owner/name``), which is downloaded unless the hub is off."""
-    if Path(path).is_dir():
-        return str(Path(path).resolve())
-    if _HUB_ID.match(path):
+def _inner(folder: str, name: str, mark: str) -> str:
+    """The folder called `name` in a whole model's folder, else the folder itself; `mark` is the file that tells."""
+    inner = Path(folder) / name
+    return str(inner) if not (Path(folder) / mark).is_file() and (inner / mark).is_file() else folder
+
+
+def _folder(path: str, what: str, way_out: str) -> str:
+    """The folder itself, or the local copy of a hub id (`owner/name`), which is downloaded unless the hub is off.
+
+    Pickles are left out of the download, because nothing would open them.
+    """
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return str(folder.resolve())
+    tried = ""
+    if not _looks_like_a_path(path):
         from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
         try:
-            return str(snapshot_download(path))
-        except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-            raise FileNotFoundError(
-                f"there is no {what} at {path}, neither as a folder nor as a hub id ({type(error).__name__}): "
-                f"name a folder that diffusers' from_pretrained can read, or leave out --{what} for the built-in one"
-            ) from error
-    raise FileNotFoundError(
-        f"there is no {what} at {path}: name a folder that diffusers' from_pretrained can read, "
-        f"or leave out --{what} for the built-in one"
+            return str(snapshot_download(path, ignore_patterns=[f"*{suffix}" for suffix in sorted(PICKLES)]))
+        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+            tried = f", neither as a folder nor on the hub or in its cache ({type(error).__name__})"
+    place = "" if folder.is_absolute() else f" (seen from {Path.cwd()})"
+    raise MissingWeightsError(
+        f"there is no {what} at {path}{place}{tried}: name a folder that diffusers' from_pretrained can read, "
+        f"or {way_out}"
     )
+
+
+def _looks_like_a_path(path: str) -> bool:
+    """Whether it can be no hub id, or more probably means a folder: the first part of it is one."""
+    return _HUB_ID.match(path) is None or Path(path.split("/")[0]).is_dir()

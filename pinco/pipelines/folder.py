@@ -8,6 +8,7 @@ from typing import Any
 
 from pinco.pipelines.defaults import GenerationDefaults
 from pinco.pipelines.families import PipelineFamily, UnknownPipelineError, pipeline_family
+from pinco.weight_files import refuse_pickles
 
 INDEX = "model_index.json"
 
@@ -25,14 +26,20 @@ class BackboneFolder:
 
         Raises:
             UnknownPipelineError: It holds no diffusers pipeline, or one of no known family.
+            PickledWeightsError: The weights of a component are a pickle; the message names it.
         """
         self.path = Path(path)
         if not (self.path / INDEX).is_file():
+            below = sorted(str(index.parent) for depth in ("*", "*/*") for index in self.path.glob(f"{depth}/{INDEX}"))
+            way_out = "the folder that was written by save_pretrained or downloaded from the hub"
             raise UnknownPipelineError(
-                f"{self.path} holds no diffusers pipeline: there is no {INDEX}. "
-                "Name the folder that was written by save_pretrained or downloaded from the hub"
+                f"{self.path} holds no diffusers pipeline: there is no {INDEX}. Name {' or '.join(below) or way_out}"
             )
-        self.family: PipelineFamily = pipeline_family(str(self._read(INDEX).get("_class_name")), self.path)
+        index = self._read(INDEX)
+        self.family: PipelineFamily = pipeline_family(str(index.get("_class_name")), self.path)
+        for name in index:
+            if not name.startswith("_"):
+                refuse_pickles(self.path / name, f"backbone's {name}")
 
     @property
     def defaults(self) -> GenerationDefaults:

@@ -12,14 +12,16 @@ import torch
 from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 
-from pinco.adapter import PincoAdapter, Subject
+from pinco.adapter import AdapterNotAttachedError, AlreadyAttachedError, PincoAdapter, Subject
 from pinco.adapter.families import family_of
+from pinco.errors import PincoError
 from pinco.knobs import knobs_of
 from pinco.pipelines.blending import StepEndBlender, latent_mask
 from pinco.pipelines.defaults import GenerationDefaults
 from pinco.pipelines.encoded import EncodedCanvas, check_size, image_tensor, map_tensor
 from pinco.pipelines.families import pipeline_family
 from pinco.pipelines.families.base import Embeddings
+from pinco.pipelines.folder import BackboneFolder
 from pinco.pipelines.progress import no_progress_bars
 from pinco.pipelines.prompts import PromptCache
 from pinco.pipelines.request import GenerationRequest
@@ -27,6 +29,12 @@ from preprocessing.arrays import U8
 from preprocessing.canvas import Canvas
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class NoTextEncoderError(PincoError, ValueError):
+    """A prompt must be encoded by a pipeline that was loaded without what encodes it."""
+
+    code = "no_text_encoder"
 
 
 class PincoPipeline:
@@ -38,6 +46,8 @@ class PincoPipeline:
         family: What is special about the pipeline.
         dims: The backbone's sizes.
         defaults: The knobs that a request takes where nothing else is said.
+        prompts: The embeddings of the last prompts. A pipeline without text encoders takes them from here:
+            `pipeline.prompts[prompt] = embeddings`, by the names of `PipelineFamily.encode_prompt`.
     """
 
     def __init__(
@@ -61,7 +71,7 @@ class PincoPipeline:
 
         Raises:
             UnknownPipelineError: A pipeline of no known family.
-            ValueError: The adapter is attached to another backbone; also what `PincoAdapter.attach` raises.
+            AlreadyAttachedError: The adapter is attached to another backbone. Also what `PincoAdapter.attach` raises.
         """
         self.pipe = pipe
         self.adapter = adapter
@@ -73,15 +83,14 @@ class PincoPipeline:
             if not adapter.attached:
                 adapter.attach(pipe.transformer)
             elif not adapter.attached_to(pipe.transformer):
-                raise ValueError("the adapter is attached to another backbone than the pipeline's; detach it first")
+                raise AlreadyAttachedError(
+                    "the adapter is attached to another backbone than the pipeline's; detach it first"
+                )
         for part in pipe.components.values():
             if isinstance(part, nn.Module):
                 part.eval()  # a text encoder made by hand is born with its dropout on
         pipe.set_progress_bar_config(disable=True)
-        self.prompts = PromptCache(
-            lambda prompt: self.family.encode_prompt(pipe, prompt, self.defaults.max_sequence_length),
-            remembered_prompts,
-        )
+        self.prompts = PromptCache(self._encode_prompt, remembered_prompts)
 
     @property
     def device(self) -> torch.device:
@@ -94,8 +103,10 @@ class PincoPipeline:
         """Everything that the images of a canvas share: the VAE's latents, subject tokens, keys and values.
 
         Raises:
+            AdapterNotAttachedError: The pipeline's adapter was taken off its backbone.
             ValueError: A canvas whose sides are no multiples of a token's pixels, or without a product.
         """
+        self._check_attached()
         size = check_size(canvas, self.dims.token_stride)
         latents = self.family.encode_image(self.pipe, image_tensor(canvas))
         maps = map_tensor(canvas).to(latents)
@@ -114,12 +125,42 @@ class PincoPipeline:
         """The raw image `[h, w, 3]` of every request, in their order.
 
         Unless each image has the transformer to itself, requests with equal settings go through in one batch.
+
+        Raises:
+            AdapterNotAttachedError: The pipeline's adapter was taken off its backbone, or the canvas was encoded
+                without it: the images would be the bare backbone's.
+            NoTextEncoderError: A prompt must be encoded, and the pipeline was loaded without its text encoders.
         """
+        self._check_attached()
+        if self.adapter is not None and encoded.subject is None:
+            raise AdapterNotAttachedError(
+                "this canvas was encoded by a pipeline without an adapter: encode it with the pipeline that generates"
+            )
         images: dict[int, U8] = {}
         for group in self._groups(requests):
             made = self._generate_alike(encoded, [requests[number] for number in group])
             images.update(zip(group, made, strict=True))
         return [images[number] for number in range(len(requests))]
+
+    def _check_attached(self) -> None:
+        if self.adapter is not None and not self.adapter.attached_to(self.pipe.transformer):
+            raise AdapterNotAttachedError(
+                "the pipeline's adapter is not attached to its backbone any more, so that the images would show no "
+                "product: attach it again (adapter.attach(pipe.transformer)), or make a pipeline without an adapter"
+            )
+
+    def _encode_prompt(self, prompt: str) -> Embeddings:
+        try:
+            return self.family.encode_prompt(self.pipe, prompt, self.defaults.max_sequence_length)
+        except (AttributeError, TypeError) as error:
+            parts = (name for name, part in self.pipe.components.items() if part is None)
+            missing = [name for name in parts if name.startswith(("text_encoder", "tokenizer"))]
+            if not missing:
+                raise
+            raise NoTextEncoderError(
+                f"the prompt {prompt!r} cannot be encoded: the pipeline was loaded without {', '.join(missing)}. Load "
+                "it with them, or put the prompt's embeddings in place first: pipeline.prompts[prompt] = embeddings"
+            ) from error
 
     def _groups(self, requests: Sequence[GenerationRequest]) -> list[list[int]]:
         alone = self.device.type == "cpu" if self._one_at_a_time is None else self._one_at_a_time
@@ -189,15 +230,18 @@ def load_pipeline(
     Raises:
         UnknownPipelineError: The folder holds a pipeline of no known family.
         BackboneMismatchError: The adapter was made for another backbone.
+        PickledWeightsError: Weights in a folder are no safetensors.
         ValueError: Another dtype, or a `pinco.json` that cannot be read.
         OSError: Nothing can be loaded from there.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
+    if Path(backbone).is_dir():
+        BackboneFolder(backbone)  # says what is wrong with a folder before anything of it is opened
     name = DiffusionPipeline.load_config(str(backbone), local_files_only=local_files_only)["_class_name"]
     family = pipeline_family(name, backbone)
     loading = {"dtype": DTYPES[dtype], "local_files_only": local_files_only}
     with no_progress_bars():
-        pipe = family.pipeline_class(name).from_pretrained(str(backbone), **loading).to(device)
+        pipe = family.pipeline_class(name).from_pretrained(str(backbone), use_safetensors=True, **loading).to(device)
         loaded = None if adapter is None else PincoAdapter.from_pretrained(str(adapter), **loading).to(device)
     return PincoPipeline(pipe, loaded, GenerationDefaults.read(backbone, family.usual(pipe.transformer.config)))

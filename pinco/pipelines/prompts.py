@@ -31,6 +31,10 @@ class PromptCache:
     def __len__(self) -> int:
         return len(self._known)
 
+    def __setitem__(self, prompt: str, embeddings: Embeddings) -> None:
+        """Remember the embedding of a prompt that was encoded elsewhere."""
+        self._known[prompt] = embeddings
+
     @torch.no_grad()
     def __getitem__(self, prompt: str) -> Embeddings:
         """The embedding of one prompt."""

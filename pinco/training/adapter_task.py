@@ -31,7 +31,10 @@ class AdapterTask:
         held_out: cached samples for validation.
         subject_weight: a token wholly covered by the product weighs `1 + subject_weight` in the loss.
         gate_lr_scale: the gates' learning rate over the others'.
-        shift: timestep shift of the noise levels: that of the backbone's scheduler, or more for higher noise.
+        shift: timestep shift of the noise levels in training: that of the backbone's scheduler, or more for higher
+            noise.
+        validation_shift: timestep shift of the noise levels in validation: always that of the backbone's scheduler, so
+            that figures of different trainings can be compared.
         own_mistakes: share of samples whose subject starts from the model's own sampling result instead of the true
             noised latents (see `_continued`), 0..1. 0 is plain flow matching.
 
@@ -49,6 +52,7 @@ class AdapterTask:
         subject_weight: float = 4.0,
         gate_lr_scale: float = 10.0,
         shift: float = 1.0,
+        validation_shift: float = 1.0,
         own_mistakes: float = 0.0,
     ) -> None:
         if not adapter.attached:
@@ -60,6 +64,7 @@ class AdapterTask:
         self._subject_weight = subject_weight
         self._gate_lr_scale = gate_lr_scale
         self._shift = shift
+        self._validation_shift = validation_shift
         if not 0 <= own_mistakes <= 1:
             raise ValueError(f"own_mistakes is a share between 0 and 1, not {own_mistakes}")
         self._own_mistakes = own_mistakes
@@ -111,8 +116,9 @@ class AdapterTask:
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Validation loss by region, and the mean growth of the attentions' outputs (`gain`)."""
-        losses = validation_by_region(self._velocity, self._held_out, shift=self._shift, device=self.adapter.device)
+        shift = self._validation_shift
+        losses = validation_by_region(self._velocity, self._held_out, shift=shift, device=self.adapter.device)
         batch = self._held_out.in_order(16)[0].to(self.adapter.device)
-        noised = add_noise(batch.latents, torch.Generator().manual_seed(VALIDATION_SEED), shift=self._shift)
+        noised = add_noise(batch.latents, torch.Generator().manual_seed(VALIDATION_SEED), shift=shift)
         gains = output_gain(self.adapter, lambda: self._velocity(noised, batch))
         return {**losses, "gain": mean(gains.values())}

@@ -26,7 +26,7 @@ class TrainingConfig:
         checkpoint_every: steps.
         validate_every: steps; 0 validates at the end only.
         log_every: steps.
-        autocast: compute the loss under bfloat16 autocast; weights and optimiser stay float32.
+        autocast: compute loss and validation under bfloat16 autocast; weights and optimiser stay as they are.
 
     Raises:
         ValueError: a count is below 1, or the decay is not in [0, 1).

@@ -158,7 +158,7 @@ def train(task: Task, config: TrainingConfig, folder: Path, *, stop_after: int |
             )
             last_log, since_log = now, 0
         if log and (done == end or (config.validate_every and done % config.validate_every == 0)):
-            with ema.applied():
+            with ema.applied(), torch.autocast(device, torch.bfloat16, enabled=config.autocast):
                 validation = task.validate()
             log.write({"step": done, **{f"validation/{k}": v for k, v in validation.items()}})
         if leads and (done == end or done % config.checkpoint_every == 0):
@@ -170,6 +170,33 @@ def train(task: Task, config: TrainingConfig, folder: Path, *, stop_after: int |
         validation = found[1]["validation"]
     ema.keep()
     return TrainingResult(max(start, end), spent + time.monotonic() - began, validation, start)
+
+
+def check_resumable(folder: Path, config: TrainingConfig, ranks: int) -> None:
+    """Check, before any process is started, that a run in `folder` can go on; one that is not there can.
+
+    Args:
+        folder: Of the run.
+        config: Its settings.
+        ranks: Processes that are to train it.
+
+    Raises:
+        CheckpointMismatchError: The checkpoint there was made with other settings or another number of ranks.
+    """
+    found = load_latest(folder / "checkpoints")
+    if found is not None:
+        _refuse_another_run(folder, config, ranks, found[1])
+
+
+def _refuse_another_run(folder: Path, config: TrainingConfig, ranks: int, state: dict[str, Any]) -> None:
+    now, then = {**config.as_dict(), "ranks": ranks}, {**state["config"], "ranks": state["ranks"]}
+    if state["step"] >= config.steps:  # no batches are left to draw, so the number of ranks has no influence
+        then["ranks"] = ranks
+    if now != then:
+        differing = ", ".join(k for k, v in now.items() if then.get(k) != v)
+        raise CheckpointMismatchError(
+            f"{folder} holds a run with another {differing}; resume with the same settings or use a new folder"
+        )
 
 
 def _identity(config: TrainingConfig) -> dict[str, Any]:
@@ -193,14 +220,7 @@ def _resume(
     if found is None:
         return 0, 0.0
     tensors, state = found
-    now, then = ({**d["config"], "ranks": d["ranks"]} for d in (_identity(config), state))
-    if state["step"] >= config.steps:  # no batches are left to draw, so the number of ranks has no influence
-        then["ranks"] = now["ranks"]
-    if now != then:
-        differing = ", ".join(k for k, v in now.items() if then.get(k) != v)
-        raise CheckpointMismatchError(
-            f"{folder} holds a run with another {differing}; resume with the same settings or use a new folder"
-        )
+    _refuse_another_run(folder, config, world_size(), state)
     if set(tensors["weights"]) != set(named):
         raise CheckpointMismatchError(f"{folder} holds a run of another model; use a new folder")
     with torch.no_grad():

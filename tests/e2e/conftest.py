@@ -17,8 +17,10 @@ from flows.driver.actors import Generator
 from flows.driver.run import RunSummary, run_stages
 from flows.planning import CatalogRequest, RetryRequest, RunRequest
 from flows.settings import CommitSettings, RaySettings, Settings
+from pinco.catalog.manifest.history import history
 from pinco.catalog.manifest.readers import read_rows
 from pinco.catalog.manifest.schema import Row
+from pinco.catalog.manifest.table import ManifestTable
 from pinco.catalog.store.access import open_store
 from pinco.generation.settings import ModelSettings
 
@@ -32,7 +34,7 @@ def small(toy: Path) -> Settings:
     return Settings(
         model=model,
         ray=RaySettings(object_store_mib=200),
-        commit=CommitSettings(rows=1000, minutes=60),
+        commit=CommitSettings(rows=1000, seconds=3600),
         channels={"small": {"size": "96x96"}},
     )
 
@@ -81,7 +83,12 @@ class Shop:
             return run_stages(request, self.settings)
 
     def rows(self) -> list[Row]:
-        return read_rows(open_store(self.store, self.settings.access))
+        return read_rows(ManifestTable(open_store(self.store, self.settings.access)))
+
+    def appends(self) -> list[tuple[str, int]]:
+        """(run, rows) of every append, in order."""
+        versions = list(history(open_store(self.store, self.settings.access)))
+        return [(version.run, version.rows) for version in reversed(versions) if version.run]
 
     def images(self) -> int:
         return sum(1 for _ in open_store(self.store, self.settings.access).list("images/"))

@@ -16,8 +16,8 @@ from PIL import Image
 
 from flows.driver.actors import Generator
 from flows.driver.run import RunSummary
-from pinco.catalog.manifest.commits import read_commits
 from pinco.catalog.manifest.readers import export_manifest
+from pinco.catalog.manifest.table import ManifestTable
 from pinco.catalog.store.access import open_store
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_running")]
@@ -52,7 +52,8 @@ def test_every_planned_image_has_one_row_and_one_file(first: tuple[Any, str, Run
     assert (summary.planned, summary.made, len(rows)) == (4, 4, 4)
     assert len({row.job_id for row in rows}) == len({row.generation_id for row in rows}) == 4
     assert shop.images() == 4
-    assert len(read_commits(open_store(shop.store))) == 1
+    assert shop.appends() == [(summary.run_id, 4)]
+    assert list(open_store(shop.store).list("_pending/")) == []
     for row in rows:
         picture = np.asarray(Image.open(row.image_uri))
         assert picture.shape == (96, 96, 3) == (row.height, row.width, 3)
@@ -73,7 +74,7 @@ def test_the_product_is_in_the_picture_and_the_ground_is_not_the_photo(first: tu
 def test_the_exported_manifest_can_be_asked_by_duckdb(first: tuple[Any, str, RunSummary], tmp_path: Path) -> None:
     shop, _, _ = first
     out = tmp_path / "manifest.parquet"
-    export_manifest(open_store(shop.store), out)
+    export_manifest(ManifestTable(open_store(shop.store)), out)
     answer = duckdb.sql(f"SELECT sku, count(*), bool_and(core_identical) FROM '{out}' GROUP BY sku ORDER BY sku")
     assert answer.fetchall() == [("ball", 3, True), ("disc", 1, True)]
 
@@ -94,7 +95,7 @@ def test_a_second_run_makes_nothing(first: tuple[Any, str, RunSummary]) -> None:
     shop, sheet, _ = first
     again = shop.run(sheet, generator=NobodyMayAsk)
     assert (again.made, again.done_before, again.error) == (0, 4, None)
-    assert len(read_commits(open_store(shop.store))) == 1
+    assert len(shop.appends()) == 1
 
 
 def test_replay_in_another_process_gives_the_same_bytes_without_ray_or_prefect(
@@ -128,7 +129,7 @@ def test_replay_refuses_other_weights(first: tuple[Any, str, RunSummary], tmp_pa
     other = make_untrained(tmp_path / "other", seed=1)
     model = shop.settings.model.model_copy(update={"adapter": str(other / "adapter")})
     with pytest.raises(ReplayError, match="adapter_sha256"):
-        replay(shop.store, shop.rows()[0].generation_id, shop.settings.model_copy(update={"model": model}))
+        replay(shop.store, shop.rows()[0].generation_id, model)
 
 
 def test_changing_one_prompt_makes_exactly_those_images(first: tuple[Any, str, RunSummary]) -> None:

@@ -15,9 +15,6 @@ from typing import Any
 import psutil
 import pytest
 
-from pinco.catalog.manifest.commits import read_commits
-from pinco.catalog.store.access import open_store
-
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_running")]
 
 IMAGES = 24
@@ -35,6 +32,7 @@ def driver(shop: Any, sheet: str, *, commit_rows: int) -> Iterator[subprocess.Po
         "PINCO_RAY__BATCH_ROWS": "1",
         "PINCO_RAY__OBJECT_STORE_MIB": "100",
         "PINCO_COMMIT__ROWS": str(commit_rows),
+        "PINCO_COMMIT__SECONDS": "3600",
         "PINCO_CHANNELS": '{"small": {"size": "96x96"}}',
     }
     command = [sys.executable, "-m", "flows.cli", "run", sheet, "--catalog", shop.catalog, "--store", shop.store]
@@ -71,7 +69,7 @@ def test_ctrl_c_commits_what_is_finished_and_leaves(shop: Any) -> None:
     sheet = sheet_of(shop)
     with driver(shop, sheet, commit_rows=1000) as process:
         wait_until(lambda: shop.images() >= 2, process)
-        assert read_commits(open_store(shop.store)) == []
+        assert shop.appends() == []
         os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does: to everything that the terminal runs
         output, _ = process.communicate(timeout=120)
     assert process.returncode == 130, output
@@ -80,21 +78,24 @@ def test_ctrl_c_commits_what_is_finished_and_leaves(shop: Any) -> None:
     assert all(row.image_uri for row in shop.rows())
 
 
-def test_after_kill_9_the_next_run_makes_only_what_was_not_committed(shop: Any) -> None:
+def test_after_kill_9_the_next_run_makes_only_what_is_not_there(shop: Any) -> None:
     sheet = sheet_of(shop)
     with driver(shop, sheet, commit_rows=2) as process:
-        wait_until(lambda: len(read_commits(open_store(shop.store))) >= 1, process)
+        wait_until(lambda: len(shop.appends()) >= 1, process)
         process.kill()
         process.wait()
         before = {row.job_id: row.generation_id for row in shop.rows()}
-    assert 0 < len(before) < IMAGES
+    there = shop.images()
+    assert 0 < len(before) <= there < IMAGES
     model = shop.settings.model.model_copy(update={"steps": 8})
     summary = shop.with_settings(model=model).run(sheet)
     rows = {row.job_id: row for row in shop.rows()}
     assert summary.error is None
     assert summary.made + summary.adopted + len(before) == IMAGES == len(rows)
     assert {job: rows[job].generation_id for job in before} == before
-    assert all(row.run_id == summary.run_id for job, row in rows.items() if job not in before) or summary.adopted
+    assert summary.made == IMAGES - there, "no image that was there is made again"
+    assert shop.images() == IMAGES == len({row.image_uri for row in rows.values()})
+    assert sum(row.run_id == summary.run_id for row in rows.values()) == summary.made
 
 
 def test_two_runs_at_once_leave_one_row_per_job(shop: Any) -> None:
@@ -105,5 +106,22 @@ def test_two_runs_at_once_leave_one_row_per_job(shop: Any) -> None:
     rows = shop.rows()
     assert [summary.error for summary in summaries] == [None, None]
     assert len(rows) == len({row.job_id for row in rows}) == 4
-    assert sum(commit.rows for commit in read_commits(open_store(shop.store))) == 4, "no job was committed twice"
+    assert sum(rows for _, rows in shop.appends()) == 4, "no job was appended twice"
     assert sum(summary.made - summary.dropped for summary in summaries) == 4
+
+
+def test_a_dead_raylet_ends_the_run_soon_with_what_is_finished_committed(shop: Any) -> None:
+    sheet = sheet_of(shop)
+    with driver(shop, sheet, commit_rows=1000) as process:
+        wait_until(lambda: shop.images() >= 2, process)
+        raylet = next(child for child in psutil.Process(process.pid).children() if child.name() == "raylet")
+        family = psutil.Process(process.pid).children(recursive=True)
+        began = time.monotonic()
+        raylet.kill()
+        output, _ = process.communicate(timeout=120)
+    assert time.monotonic() - began < 60
+    assert process.returncode == 3, output
+    assert "Ray's process" in output and "ended unexpectedly" in output
+    assert len(shop.rows()) >= 2 and all(row.image_uri for row in shop.rows())
+    _, alive = psutil.wait_procs(family, timeout=30)
+    assert [member.name() for member in alive] == []

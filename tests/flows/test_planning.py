@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.planning import CatalogRequest, adopt, new_run_id, plan_catalog, run_spec, sheet_settings, validate
+from flows.planning import CatalogRequest, new_run_id, open_manifest, plan_catalog, run_spec, sheet_settings, validate
 from flows.settings import FinishSettings, Settings, SheetDefaults
-from pinco.catalog.manifest.parts import write_part
-from pinco.catalog.manifest.schema import Row
+from pinco.catalog.manifest.connect import OldManifestError
 from pinco.catalog.sheet.problems import SheetError
 from pinco.catalog.store.access import open_store
 from pinco.generation.settings import ModelSettings
@@ -34,7 +33,7 @@ def request_of(tmp_path: Path, photo: Path) -> CatalogRequest:
 
 
 def test_the_settings_hold_where_the_sheet_says_nothing(settings: Settings, request_of: CatalogRequest) -> None:
-    plan = plan_catalog(request_of, settings)
+    plan = plan_catalog(request_of, settings, open_manifest(request_of.store, settings))
     assert len(plan.work) == 2
     job = plan.work[0]
     assert (job.channel, job.negative, job.placement.kind, job.placement.scale) == ("small", "blurry", "bottom", 0.5)
@@ -54,10 +53,11 @@ def test_working_sizes_fit_the_backbones_tokens(settings: Settings, request_of: 
 
 def test_limit_and_only(settings: Settings, request_of: CatalogRequest) -> None:
     limited = CatalogRequest(request_of.sheet, request_of.catalog, request_of.store, limit=1)
-    assert len(plan_catalog(limited, settings).work) == 1
+    table = open_manifest(request_of.store, settings)
+    assert len(plan_catalog(limited, settings, table).work) == 1
     nobody = CatalogRequest(request_of.sheet, request_of.catalog, request_of.store, only=("balll",))
     with pytest.raises(SheetError, match="Did you mean 'ball'"):
-        plan_catalog(nobody, settings)
+        plan_catalog(nobody, settings, table)
 
 
 def test_validation_needs_no_store(settings: Settings, request_of: CatalogRequest, tmp_path: Path) -> None:
@@ -68,12 +68,11 @@ def test_validation_needs_no_store(settings: Settings, request_of: CatalogReques
         validate(request_of.sheet, request_of.catalog, settings)
 
 
-def test_orphans_of_an_earlier_run_are_adopted_once(settings: Settings, tmp_path: Path, failed: object) -> None:
-    row = failed()  # type: ignore[operator]
-    assert isinstance(row, Row)
-    store = str(tmp_path / "store")
-    write_part(open_store(store), "night", 1, [row])
-    assert [adopt(store, "next", settings), adopt(store, "next", settings)] == [1, 0]
+def test_a_manifest_of_the_old_format_stops_a_run_before_anything(settings: Settings, tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "store"))
+    store.put_if_absent("_commits/000000000001.json", b"{}")
+    with pytest.raises(OldManifestError, match="pinco manifest migrate"):
+        open_manifest(store.uri, settings)
 
 
 def test_a_spec_says_what_the_settings_say(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,3 +47,9 @@ def test_channels_and_templates_are_read_from_the_file(own_folder: Path) -> None
     settings = load_settings()
     assert settings.channels["shop"]["format"] == "jpeg"
     assert settings.templates["winter"].startswith("a {{")
+
+
+def test_a_setting_of_an_earlier_version_is_refused_with_what_replaces_it(own_folder: Path) -> None:
+    (own_folder / "pinco.yaml").write_text("commit: {minutes: 2, part_seconds: 5}\n")
+    with pytest.raises(ValidationError, match=r"commit\.minutes and commit\.part_seconds .* commit\.seconds"):
+        load_settings()

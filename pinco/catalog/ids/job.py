@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Self
 
@@ -39,12 +39,10 @@ class Ask:
 
     def __post_init__(self) -> None:
         # 1 and 1.0 are one scale, [w, h] and (w, h) one size: they must not make two ids.
-        scale = self.placement.scale
-        scale = None if scale is None else float(scale)
-        placement = Placement(self.placement.kind, scale, float(self.placement.padding))
-        object.__setattr__(self, "placement", placement)
+        object.__setattr__(self, "placement", _with_floats(self.placement))
         for name in ("working_size", "delivery_size"):
-            object.__setattr__(self, name, tuple(int(side) for side in getattr(self, name)))
+            width, height = getattr(self, name)
+            object.__setattr__(self, name, (int(width), int(height)))
         if not 0 <= self.seed <= MAX_SEED:
             raise ValueError(f"seed must be between 0 and {MAX_SEED}, not {self.seed}")
 
@@ -59,8 +57,9 @@ class Ask:
 
     def asked(self) -> dict[str, Any]:
         """The fields of the ask alone (a Job has more) as plain values."""
-        everything = asdict(self)
-        return {field.name: everything[field.name] for field in fields(Ask)}
+        asked = {name: getattr(self, name) for name in _ASKED}
+        asked["placement"] = dict(vars(self.placement))
+        return asked
 
     @cached_property
     def job_id(self) -> str:
@@ -73,6 +72,16 @@ class Ask:
         rest = self.asked()
         del rest["seed"]
         return int(canonical_sha256({"recipe": JOB_RECIPE, "seed_of": rest})[:8], 16)
+
+
+_ASKED = tuple(field.name for field in fields(Ask))
+
+
+def _with_floats(placement: Placement) -> Placement:
+    scale, padding = placement.scale, placement.padding
+    if isinstance(padding, float) and (scale is None or isinstance(scale, float)):
+        return placement
+    return Placement(placement.kind, None if scale is None else float(scale), float(padding))
 
 
 @dataclass(frozen=True)
@@ -91,9 +100,11 @@ class Job(Ask):
     def planned(cls, *, seed: int | None, **others: Any) -> Self:
         """The job with this seed, or with the seed that is derived from what is asked where it is None."""
         job = cls(seed=0 if seed is None else seed, **others)
-        return job if seed is not None else cls(seed=job.derived_seed, **others)
+        if seed is None:
+            object.__setattr__(job, "seed", job.derived_seed)  # which does not depend on it; a second job costs time
+        return job
 
     @property
     def ask(self) -> Ask:
         """What was asked, without where it came from: for recipes."""
-        return Ask(**{field.name: getattr(self, field.name) for field in fields(Ask)})
+        return Ask(**{name: getattr(self, name) for name in _ASKED})

@@ -1,1 +1,1 @@
-"""One row per requested image: the schema, the table, its readers."""
+"""One row per requested image: the schema, the Delta table, its readers, its upkeep."""

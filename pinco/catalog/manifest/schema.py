@@ -7,7 +7,7 @@ renewed. A column is never renamed, retyped or removed, so that years of nights 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, Self, cast
 
@@ -17,7 +17,7 @@ from pinco.catalog.ids.identity import Recipe
 from pinco.catalog.ids.job import Job
 from preprocessing.canvas import Placement
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 VERSION_KEY = b"pinco.manifest.schema_version"
 
 Status = Literal["ok", "review", "rejected", "failed", "quarantined"]
@@ -85,6 +85,8 @@ SCHEMA = pa.schema(
         _column("environment", pa.string()),
         _column("seconds", pa.float64()),
         _column("created_at", _UTC_MICROSECONDS, required=True),
+        # since version 2
+        _column("sequence", pa.int64()),
     ],
     metadata={VERSION_KEY: str(SCHEMA_VERSION).encode()},
 )
@@ -108,6 +110,8 @@ class Row:
     threads: CPU threads of the generating process; the bytes of a CPU image depend on it.
     environment: JSON of processor type and package versions that the bytes depend on.
     seconds: wall time that making this image took.
+    sequence: the table's version that the row came with, None before that. Of several rows of one job the one with the
+    highest is visible. Rows with equal content are equal whatever their sequence.
     """
 
     job_id: str
@@ -156,6 +160,7 @@ class Row:
     environment: str | None = None
     seconds: float | None = None
     created_at: datetime
+    sequence: int | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.status not in STATUSES:
@@ -228,21 +233,22 @@ def is_settled(status: str, transient: bool) -> bool:
 
 def to_table(rows: Iterable[Row]) -> pa.Table:
     """Rows as an Arrow table of exactly `SCHEMA`."""
-    names = [field.name for field in fields(Row)]
+    names = SCHEMA.names
     values = [[getattr(row, name) for name in names] for row in rows]
     columns = list(zip(*values, strict=True)) if values else [() for _ in names]
-    arrays = [pa.array(column, type=field.type) for column, field in zip(columns, SCHEMA, strict=True)]
+    arrays = [pa.array(column, type=kind) for column, kind in zip(columns, SCHEMA.types, strict=True)]
     return pa.Table.from_arrays(arrays, schema=SCHEMA)
+
+
+def with_sequence(table: pa.Table, sequence: int) -> pa.Table:
+    """The same rows with this sequence."""
+    place = SCHEMA.get_field_index("sequence")
+    return table.set_column(place, SCHEMA.field(place), pa.repeat(pa.scalar(sequence, pa.int64()), table.num_rows))
 
 
 def to_rows(table: pa.Table) -> list[Row]:
     """The inverse of `to_table`, for tables that `conform` has seen."""
     return [Row(**{**row, "not_scored": tuple(row["not_scored"] or ())}) for row in table.to_pylist()]
-
-
-def take_rows(table: pa.Table, indices: Sequence[int]) -> pa.Table:
-    """The rows at these positions; none for none (which Arrow cannot tell from a list of nothing in particular)."""
-    return table.take(pa.array(indices, pa.int64()))
 
 
 def conform(table: pa.Table, columns: Sequence[str] | None = None) -> pa.Table:
@@ -263,13 +269,13 @@ def conform(table: pa.Table, columns: Sequence[str] | None = None) -> pa.Table:
         SCHEMA if columns is None else pa.schema([SCHEMA.field(name) for name in columns], metadata=SCHEMA.metadata)
     )
     arrays = []
-    for field in chosen:
-        if field.name in table.column_names:
-            arrays.append(table.column(field.name).cast(field.type))
-        elif field.nullable:
-            arrays.append(pa.nulls(table.num_rows, field.type))
+    for column in chosen:
+        if column.name in table.column_names:
+            arrays.append(table.column(column.name).cast(column.type))
+        elif column.nullable:
+            arrays.append(pa.nulls(table.num_rows, column.type))
         else:
-            raise ValueError(f"this is not a manifest: it has no column {field.name!r}")
+            raise ValueError(f"this is not a manifest: it has no column {column.name!r}")
     return pa.Table.from_arrays(arrays, schema=chosen)
 
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass
 
-import pyarrow.compute as pc
-
-from pinco.catalog.manifest.readers import read_manifest
-from pinco.catalog.store.base import Store
+from pinco.catalog.manifest.readers import recent_seconds
+from pinco.catalog.manifest.table import ManifestTable
 
 _RECENT = 1_000
 """Images that the estimate looks back on: enough to be steady, few enough to forget last year's machine."""
@@ -24,10 +22,9 @@ class Estimate:
     basis: int
 
 
-def estimate_time(store: Store, images: int) -> Estimate:
-    """Median seconds of the last thousand images in the store, times the number of images to make."""
-    seconds = read_manifest(store, columns=["seconds"]).column("seconds")
-    recent = pc.drop_null(seconds).to_pylist()[-_RECENT:]
+def estimate_time(table: ManifestTable, images: int) -> Estimate:
+    """Median seconds of the last thousand images in the manifest, times the number of images to make."""
+    recent = recent_seconds(table, _RECENT)
     if not recent:
         return Estimate(images, None, 0)
     return Estimate(images, images * statistics.median(recent), len(recent))

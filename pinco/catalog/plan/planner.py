@@ -11,8 +11,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from pinco.catalog.ids.job import Job
-from pinco.catalog.manifest.commits import CommitLog
-from pinco.catalog.manifest.readers import read_rows
+from pinco.catalog.manifest.readers import job_states, read_rows
+from pinco.catalog.manifest.table import ManifestTable
 from pinco.catalog.photos.listing import Catalog
 from pinco.catalog.photos.sources import Source, SourceIndex
 from pinco.catalog.plan.estimate import Estimate, estimate_time
@@ -20,7 +20,6 @@ from pinco.catalog.sheet.image_requests import ImageRequest, SheetSettings, reso
 from pinco.catalog.sheet.problems import Problems, SheetError, SheetProblem, did_you_mean, in_order
 from pinco.catalog.sheet.reader import Sheet
 from pinco.catalog.store.access import DEFAULT_ACCESS, StoreAccess
-from pinco.catalog.store.base import Store
 from preprocessing.canvas import working_size
 
 
@@ -29,7 +28,7 @@ class Plan:
     """jobs: everything asked for, each once, in the order of the sheet. work: what is left to make.
 
     done: ids of jobs whose image is there. held: ids of jobs that failed for good or are quarantined, which only a
-    retry runs again. base: the head of the commit log that this was judged by; commits of this plan's run name it.
+    retry runs again. base: the version of the manifest that this was judged by; appends of this plan's run name it.
     """
 
     jobs: tuple[Job, ...]
@@ -59,14 +58,14 @@ def make_plan(
     sheet: Sheet,
     catalog: Catalog,
     settings: SheetSettings,
-    store: Store,
+    table: ManifestTable,
     *,
     access: StoreAccess = DEFAULT_ACCESS,
     only: Collection[str] = (),
     limit: int | None = None,
     redo: bool = False,
 ) -> Plan:
-    """Plan a sheet against a store.
+    """Plan a sheet against the manifest of a store.
 
     only: SKUs; other rows are left out. limit: make at most so many images now. redo: make again what is there.
 
@@ -81,7 +80,7 @@ def make_plan(
         problems.error("the sheet has no row with this SKU", column="sku", value=sku, hint=hint)
     _raise_errors(problems)
     chosen = [request for request in requests if not only or request.sku in only]
-    index = SourceIndex(store)
+    index = SourceIndex(table.store)
     sources, unreadable = index.resolve({request.photo_uri: request.photo for request in chosen}, access)
     index.save()
     for request in chosen:
@@ -90,18 +89,18 @@ def make_plan(
             problems.error(message, row=request.row, column="image", value=request.photo_uri)
     _raise_errors(problems)
     jobs = _unique([_job(request, sources[request.photo_uri], settings) for request in chosen], problems)
-    return _against(store, jobs, tuple(in_order(problems.warnings)), limit=limit, redo=redo)
+    return _against(table, jobs, tuple(in_order(problems.warnings)), limit=limit, redo=redo)
 
 
-def plan_retry(store: Store, run_id: str) -> Plan:
+def plan_retry(table: ManifestTable, run_id: str) -> Plan:
     """The jobs of a run whose visible row is `failed` or `quarantined`, to be run again whatever the reason was.
 
     Raises:
         StoreError: the store cannot be used.
         ValueError: a row does not describe its job (it was written by other software).
     """
-    jobs = [row.job() for row in read_rows(store, run_id=run_id) if row.status in ("failed", "quarantined")]
-    return _against(store, jobs, (), limit=None, redo=True)
+    jobs = [row.job() for row in read_rows(table, run_id=run_id) if row.status in ("failed", "quarantined")]
+    return _against(table, jobs, (), limit=None, redo=True)
 
 
 def _gather(sheet: Sheet, catalog: Catalog) -> Problems:
@@ -149,17 +148,17 @@ def _unique(jobs: Sequence[Job], problems: Problems) -> list[Job]:
 
 
 def _against(
-    store: Store, jobs: Sequence[Job], warnings: tuple[SheetProblem, ...], *, limit: int | None, redo: bool
+    table: ManifestTable, jobs: Sequence[Job], warnings: tuple[SheetProblem, ...], *, limit: int | None, redo: bool
 ) -> Plan:
-    log = CommitLog(store)
-    states = {job.job_id: log.states[job.job_id] for job in jobs if job.job_id in log.states}
-    work = [job for job in jobs if redo or job.job_id not in states or not states[job.job_id].settled][:limit]
+    states = job_states(table, [job.job_id for job in jobs])
+    settled = frozenset() if redo else states.done | states.held
+    work = [job for job in jobs if job.job_id not in settled][:limit]
     return Plan(
         jobs=tuple(jobs),
         work=tuple(work),
-        done=frozenset(job for job, state in states.items() if state.done),
-        held=frozenset(job for job, state in states.items() if state.settled and not state.done),
+        done=states.done,
+        held=states.held,
         warnings=warnings,
-        base=log.head,
-        estimate=estimate_time(store, len(work)),
+        base=table.version,
+        estimate=estimate_time(table, len(work)),
     )

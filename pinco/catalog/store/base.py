@@ -1,12 +1,13 @@
 """Where objects are kept: one protocol over a local folder and over S3.
 
 Objects are created once and never changed. `put_if_absent` is the only way to write, and exactly one of several writers
-of one key gets True; the manifest and the images rely on this.
+of one key gets True; the images rely on this. The manifest is a Delta table in the same place, which its own library
+writes: `object_store_options` says how to reach it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -104,8 +105,19 @@ class Store(Protocol):
         """Remove the object; no error where there is none."""
         ...
 
+    def delete_many(self, keys: Sequence[str]) -> None:
+        """Remove these objects, in few requests; no error for those that are not there."""
+        ...
+
     def sweep(self, before: datetime) -> int:
         """Remove unfinished objects of writers that ended before this time, and return how many."""
+        ...
+
+    def object_store_options(self) -> dict[str, str]:
+        """What delta-rs needs to reach the same place, by the names of its object_store library.
+
+        A folder needs nothing. Asked again before every use: credentials that expire are renewed meanwhile.
+        """
         ...
 
     def presign(self, key: str, expires: int = 3600) -> str:

@@ -7,7 +7,7 @@ import errno
 import os
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -116,6 +116,10 @@ class LocalStore:
         except OSError as error:
             raise StoreError(f"{path} cannot be deleted: {_reason(error)}") from error
 
+    def delete_many(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            self.delete(key)
+
     def sweep(self, before: datetime) -> int:
         removed = 0
         for staged in (self._root / _STAGING).glob("*"):
@@ -124,6 +128,9 @@ class LocalStore:
                     staged.unlink()
                     removed += 1
         return removed
+
+    def object_store_options(self) -> dict[str, str]:
+        return {}
 
     def presign(self, key: str, expires: int = 3600) -> str:
         del expires  # a file's address does not expire

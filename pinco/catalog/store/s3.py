@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
@@ -20,6 +20,7 @@ MAX_CONNECTIONS = 64
 """At least as many as there are threads on one store, so that none waits for a connection."""
 
 _PAGE = 1000
+_DEFAULT_REGION = "us-east-1"
 _ABSENT = {"NoSuchKey", "404", "NotFound"}
 
 
@@ -53,6 +54,7 @@ class S3Store:
         self._bucket = bucket
         self._prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""
         self._endpoint = endpoint
+        self._session = _session(region, profile)
         self._client = _client(endpoint, region, profile)
 
     @property
@@ -135,9 +137,38 @@ class S3Store:
         with self._errors(key):
             self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key)
 
+    def delete_many(self, keys: Sequence[str]) -> None:
+        for start in range(0, len(keys), _PAGE):
+            objects = [{"Key": self._prefix + key} for key in keys[start : start + _PAGE]]
+            with self._errors(keys[start]):
+                answer = self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": objects, "Quiet": True})
+            for refused in answer.get("Errors", []):
+                raise StoreError(
+                    f"s3://{self._bucket}/{refused['Key']} cannot be deleted: {self._server} answered "
+                    f"{refused['Code']}. Check what the credentials may do with this bucket."
+                )
+
     def sweep(self, before: datetime) -> int:
         del before  # a single PUT is whole or nothing
         return 0
+
+    def object_store_options(self) -> dict[str, str]:
+        with self._errors(""):
+            credentials = self._session.get_credentials()
+            if credentials is None:
+                raise botocore.exceptions.NoCredentialsError
+            frozen = credentials.get_frozen_credentials()
+        server: str = self._client.meta.endpoint_url
+        options = {
+            "aws_access_key_id": frozen.access_key,
+            "aws_secret_access_key": frozen.secret_key,
+            "aws_endpoint_url": server,
+            "aws_region": self._client.meta.region_name or _DEFAULT_REGION,
+            "aws_virtual_hosted_style_request": "false",
+            "aws_conditional_put": "etag",  # If-None-Match: a table's version is created by exactly one writer
+            "allow_http": str(server.startswith("http://")).lower(),
+        }
+        return options | ({"aws_session_token": frozen.token} if frozen.token else {})
 
     def presign(self, key: str, expires: int = 3600) -> str:
         with self._errors(key):
@@ -195,6 +226,15 @@ class S3Store:
 
 
 @cache
+def _session(region: str | None, profile: str | None) -> Any:
+    """One session, and so one set of credentials that renews itself, per way of access and process."""
+    try:
+        return boto3.Session(region_name=region, profile_name=profile)
+    except (botocore.exceptions.BotoCoreError, ValueError) as error:
+        raise StoreError(f"S3 cannot be used as it is configured: {error}") from error
+
+
+@cache
 def _client(endpoint: str | None, region: str | None, profile: str | None) -> Any:
     """One client, and so one connection pool, per process and access; boto3's clients are thread-safe."""
     config = botocore.config.Config(
@@ -205,8 +245,7 @@ def _client(endpoint: str | None, region: str | None, profile: str | None) -> An
         read_timeout=60,
     )
     try:
-        session = boto3.Session(region_name=region, profile_name=profile)
-        client = session.client("s3", endpoint_url=endpoint, config=config)
+        client = _session(region, profile).client("s3", endpoint_url=endpoint, config=config)
     except (botocore.exceptions.BotoCoreError, ValueError) as error:
         raise StoreError(f"S3 cannot be used as it is configured: {error}") from error
     RetryWatch(endpoint or "AWS").attach(client)

@@ -15,6 +15,8 @@ from pinco.training.validation import validation_by_region
 
 HEADS, HEAD_DIM, ROTARY_AXES = 6, 32, (8, 12, 12)
 DOUBLE_BLOCKS, SINGLE_BLOCKS = 2, 5
+SHIFT = 1.0
+"""Timestep shift of the scheduler, and so of every validation."""
 
 
 def new_transformer() -> FluxTransformer2DModel:
@@ -34,7 +36,7 @@ def new_transformer() -> FluxTransformer2DModel:
 
 
 def new_scheduler() -> FlowMatchEulerDiscreteScheduler:
-    return FlowMatchEulerDiscreteScheduler(shift=1.0, use_dynamic_shifting=False)
+    return FlowMatchEulerDiscreteScheduler(shift=SHIFT, use_dynamic_shifting=False)
 
 
 def position_ids(grid: tuple[int, int]) -> torch.Tensor:
@@ -90,5 +92,6 @@ class BackboneTask:
         return validation_by_region(
             lambda noised, batch: predict(self.transformer, noised, batch),
             self._held_out,
+            shift=SHIFT,
             device=self.transformer.device,
         )

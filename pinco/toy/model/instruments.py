@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pinco.evaluation.segmenter import conv_block, signed
+from pinco.weight_files import SafetensorsOnly
 
 # The grey that stands where the product was. Blanking grows the mask by this many pixels, at a shorter side of 128.
 BLANK = 128
 BLANK_MARGIN = 5
 
 
-class PlaceClassifier(ModelMixin, ConfigMixin):
+class PlaceClassifier(SafetensorsOnly, ModelMixin, ConfigMixin):
     """A small convolutional network: picture without its product to one of the places."""
 
     @register_to_config

@@ -15,7 +15,7 @@ from pinco.adapter.adapter import PincoAdapter
 from pinco.evaluation.segmenter import Segmenter
 from pinco.toy.drawing.data import INSTRUMENT_SEED, TRAIN_SEED, Sets, draw_scenes
 from pinco.toy.drawing.places import PLACES
-from pinco.toy.model.backbone import BackboneTask, new_transformer, predict
+from pinco.toy.model.backbone import SHIFT, BackboneTask, new_transformer, predict
 from pinco.toy.model.instruments import PlaceClassifier
 from pinco.toy.model.text import new_clip, new_t5, new_tokenizer
 from pinco.toy.model.vae import VaeTask, new_vae, set_latent_scale
@@ -27,6 +27,9 @@ from pinco.training.dataset import Batch, CachedDataset
 from pinco.training.loop import Task, load_finished, train
 from pinco.training.losses import Noised
 from pinco.training.parallel import barrier, rank
+
+STAGES = ("vae", "decoder", "backbone", "adapter", "refinement", "segmenter", "classifier")
+"""Names of the stages, in their order."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,7 @@ class Preset:
 
     def with_seed(self, seed: int) -> Preset:
         """The same preset with every stage's seed moved by `seed`; 0 is the shipped toy."""
-        stages = ("vae", "decoder", "backbone", "adapter", "refinement", "segmenter", "classifier")
-        return replace(self, **{s: replace(getattr(self, s), seed=getattr(self, s).seed + 100 * seed) for s in stages})
+        return replace(self, **{s: replace(getattr(self, s), seed=getattr(self, s).seed + 100 * seed) for s in STAGES})
 
 
 _INSTRUMENT = TrainingConfig(
@@ -199,7 +201,9 @@ class Workshop:
         def velocity(noised: Noised, batch: Batch, extra: Mapping[str, Any]) -> torch.Tensor:
             return predict(transformer, noised, batch, extra)
 
-        self._train("adapter", adapter, lambda: AdapterTask(adapter, velocity, *self.cached(vae)))
+        self._train(
+            "adapter", adapter, lambda: AdapterTask(adapter, velocity, *self.cached(vae), validation_shift=SHIFT)
+        )
         adapter.requires_grad_(True)
         self._train(
             "refinement",
@@ -210,6 +214,7 @@ class Workshop:
                 *self.cached(vae),
                 subject_weight=8.0,
                 shift=2.0,
+                validation_shift=SHIFT,
                 own_mistakes=0.75,
                 gate_lr_scale=3.0,
             ),

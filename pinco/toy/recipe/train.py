@@ -11,14 +11,23 @@ import torch
 import torch.distributed as dist
 from torch.multiprocessing.spawn import spawn
 
+from pinco.errors import PincoError
 from pinco.toy.model.assemble import ToyParts
 from pinco.toy.recipe.card import write_card
 from pinco.toy.recipe.quality import quality_table
-from pinco.toy.recipe.stages import PRESETS, Workshop
+from pinco.toy.recipe.stages import PRESETS, STAGES, Workshop
+from pinco.toy.recipe.velocity import velocity_error
+from pinco.training.loop import check_resumable
 
 _WORK, _TOY = "work", "toy"
 # Held-out pairs of the quality table; the smoke preset only shows that the table can be made.
 _PAIRS = {"full": 256, "smoke": 2}
+
+
+class UnknownPresetError(PincoError, ValueError):
+    """A preset of the recipe that there is not."""
+
+    code = "unknown_preset"
 
 
 def train_toy(out: Path, seed: int = 0, preset: str = "full", ranks: int | None = None) -> Path:
@@ -37,13 +46,15 @@ def train_toy(out: Path, seed: int = 0, preset: str = "full", ranks: int | None 
         `out/toy`.
 
     Raises:
-        ValueError: unknown preset.
+        UnknownPresetError: there is no such preset.
         CheckpointMismatchError: `out` holds a run with other settings.
     """
     if preset not in PRESETS:
-        raise ValueError(f"unknown preset {preset!r}; there are {', '.join(PRESETS)}")
+        raise UnknownPresetError(f"unknown preset {preset!r}; there are {', '.join(PRESETS)}")
     ranks = ranks or min(2, os.cpu_count() or 1)
     folder = out / _WORK
+    for stage in STAGES:  # here, because from the processes below only a traceback would come
+        check_resumable(folder / stage, getattr(PRESETS[preset].with_seed(seed), stage), ranks)
     folder.mkdir(parents=True, exist_ok=True)
     rendezvous = folder / f"rendezvous-{os.getpid()}"
     try:
@@ -51,7 +62,8 @@ def train_toy(out: Path, seed: int = 0, preset: str = "full", ranks: int | None 
     finally:
         rendezvous.unlink(missing_ok=True)
     lines, pictures, pairs = quality_table(out / _TOY, _PAIRS[preset], ranks, folder)
-    write_card(out / _TOY, folder, preset, seed, ranks, lines, pictures, pairs)
+    velocity = velocity_error(out / _TOY, PRESETS[preset].validation_scenes, folder)
+    write_card(out / _TOY, folder, preset, seed, ranks, lines, pictures, pairs, velocity)
     return out / _TOY
 
 

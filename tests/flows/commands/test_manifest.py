@@ -1,37 +1,41 @@
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 from click.testing import Result
 
-from pinco.catalog.manifest.commits import commit
-from pinco.catalog.manifest.parts import write_part
+from flows.commands.manifest import parse_as_of
 from pinco.catalog.manifest.schema import Row
+from pinco.catalog.manifest.table import ManifestTable
 from pinco.catalog.store.access import open_store
 
 Pinco = Callable[..., Result]
+OLD_STORE = Path(__file__).parents[2] / "pinco" / "catalog" / "manifest" / "golden" / "store_of_pinco_0_1"
 
 
 @pytest.fixture
-def two_rows(tmp_path: Path, failed: Callable[..., Row]) -> None:
-    store = open_store(str(tmp_path / "store"))
-    part = write_part(store, "night", 1, [failed(0), failed(1, error_message="[bold]not markup[/bold]")])
-    commit(store, run_id="night", batch=1, parts=[part], base=0)
-    write_part(store, "night", 2, [failed(2)])  # not committed: not there
+def table(tmp_path: Path, failed: Callable[..., Row]) -> ManifestTable:
+    table = ManifestTable(open_store(str(tmp_path / "store")))
+    rows = [failed(0), failed(1, error_message="[bold]not markup[/bold]")]
+    table.append(rows, run_id="night", batch=1, base=0)
+    return table
 
 
-@pytest.mark.usefixtures("two_rows")
-def test_show_follows_the_commits(pinco: Pinco) -> None:
+@pytest.mark.usefixtures("table")
+def test_show_prints_the_rows_as_they_are(pinco: Pinco) -> None:
     done = pinco("manifest", "show", "store")
     assert done.exit_code == 0
     assert "2 images: 2 failed" in done.output and "run night: 2" in done.output
     assert "[bold]" in done.output, "texts of a sheet are no markup"
 
 
-@pytest.mark.usefixtures("two_rows")
+@pytest.mark.usefixtures("table")
 def test_export_writes_one_file(pinco: Pinco, tmp_path: Path) -> None:
     done = pinco("manifest", "export", "store", "out.parquet")
     assert "2 rows written" in done.output
@@ -39,5 +43,78 @@ def test_export_writes_one_file(pinco: Pinco, tmp_path: Path) -> None:
     assert pinco("manifest", "export", "store", "none.parquet", "--run", "another").output.startswith("0 rows")
 
 
-def test_an_empty_store_is_no_error(pinco: Pinco) -> None:
+def test_an_empty_store_is_no_error(pinco: Pinco, tmp_path: Path) -> None:
+    for command in ("show", "history", "compact", "vacuum", "migrate"):
+        assert pinco("manifest", command, "nowhere").exit_code == 0
     assert "0 images: none yet" in pinco("manifest", "show", "nowhere").output
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_the_manifest_is_shown_as_it_was(pinco: Pinco, table: ManifestTable, failed: Callable[..., Row]) -> None:
+    between = datetime.now(UTC)
+    table.append([failed(2)], run_id="next", batch=1, base=0)
+    assert pinco("manifest", "show", "store").output.count("a ball") == 3
+    for when in ("1", between.isoformat(), between.replace(tzinfo=None).isoformat()):
+        assert "2 images: 2 failed" in pinco("manifest", "show", "store", "--as-of", when).output
+    assert pinco("manifest", "export", "store", "then.parquet", "--as-of", "1").output.startswith("2 rows")
+    assert pinco("manifest", "show", "store", "--as-of", "9").exit_code == 1
+
+
+def test_a_time_that_is_none_is_a_mistake_of_the_command_line(pinco: Pinco, table: ManifestTable) -> None:
+    done = pinco("manifest", "show", table.store.uri, "--as-of", "last night")
+    assert done.exit_code == 2 and "neither a version" in done.output
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        (None, None),
+        ("0", 0),
+        ("42", 42),
+        ("2026-05-01", datetime(2026, 5, 1, tzinfo=UTC)),
+        ("2026-05-01T06:30", datetime(2026, 5, 1, 6, 30, tzinfo=UTC)),
+        ("2026-05-01T06:30+02:00", datetime(2026, 5, 1, 4, 30, tzinfo=UTC)),
+    ],
+)
+def test_a_version_or_a_time_can_be_meant(text: str | None, meant: int | datetime | None) -> None:
+    assert parse_as_of(text) == meant
+
+
+def test_history_says_who_appended_what(pinco: Pinco, table: ManifestTable, failed: Callable[..., Row]) -> None:
+    table.append([failed(2)], run_id="next", batch=1, base=0)
+    lines = [line.split() for line in pinco("manifest", "history", "store").output.splitlines() if "│" in line]
+    cells = [[cell for cell in line if cell != "│"] for line in lines]
+    assert [(row[0], row[3:]) for row in cells] == [
+        ("2", ["write", "next", "1", "0"]),
+        ("1", ["write", "night", "2", "0"]),
+        ("0", ["create", "table"]),
+    ]
+    assert "night" not in pinco("manifest", "history", "store", "--limit", "1").output
+
+
+def test_compact_and_vacuum_say_what_they_did(
+    pinco: Pinco, table: ManifestTable, failed: Callable[..., Row], tmp_path: Path
+) -> None:
+    table.append([failed(2)], run_id="next", batch=1, base=0)
+    assert "2 files are 1 now" in pinco("manifest", "compact", "store").output
+    orphan = tmp_path / "store" / "images" / "gen-0.png"
+    orphan.parent.mkdir()
+    orphan.write_bytes(b"image")
+    for path in tmp_path.glob("store/**/*"):
+        os.utime(path, (0, 0))
+    said = pinco("manifest", "vacuum", "store").output
+    assert "images/gen-0.png" in said
+    assert "1 images without a row" in said and "5 bytes: not deleted; add --delete" in said
+    assert orphan.exists()
+    assert "5 bytes: deleted." in pinco("manifest", "vacuum", "store", "--delete").output
+    assert not orphan.exists()
+    assert "nothing to delete." in pinco("manifest", "vacuum", "store").output
+
+
+def test_an_old_store_is_refused_until_it_is_converted(pinco: Pinco, tmp_path: Path) -> None:
+    shutil.copytree(OLD_STORE, tmp_path / "old")
+    refused = pinco("manifest", "show", "old")
+    assert refused.exit_code == 1 and "`pinco manifest migrate" in refused.output
+    assert "5 rows of 3 commits were converted" in pinco("manifest", "migrate", "old").output
+    assert "3 images: " in pinco("manifest", "show", "old").output
+    assert "nothing to convert" in pinco("manifest", "migrate", "old").output

@@ -7,8 +7,7 @@ from pathlib import Path
 from click.testing import Result
 
 from pinco.catalog.ids.job import Job
-from pinco.catalog.manifest.commits import commit
-from pinco.catalog.manifest.parts import write_part
+from pinco.catalog.manifest.table import ManifestTable
 from pinco.catalog.store.access import open_store
 from pinco.catalog.store.base import StoreError
 from pinco.generation.take import failed_row
@@ -22,6 +21,7 @@ def test_it_says_what_would_be_made_and_makes_nothing(pinco: Pinco, shop: tuple[
     assert "2 images of 1 products requested" in done.output and "2 would be made" in done.output
     assert "No estimate yet" in done.output
     assert not (tmp_path / "store" / "images").exists()
+    assert not (tmp_path / "store" / "manifest").exists()
 
 
 def test_the_estimate_is_by_earlier_runs(
@@ -29,7 +29,7 @@ def test_the_estimate_is_by_earlier_runs(
 ) -> None:
     store = open_store(str(tmp_path / "store"))
     earlier = [replace(failed_row(new_job(variant=n), "x", StoreError("s"), attempts=1), seconds=60.0) for n in (5, 6)]
-    commit(store, run_id="x", batch=1, parts=[write_part(store, "x", 1, earlier)], base=0)
+    ManifestTable(store).append(earlier, run_id="x", batch=1, base=0)
     done = pinco("plan", shop[0], "--catalog", shop[1], "--store", "store")
     assert "About 2.0 minutes on 1 worker, estimated from the last 2 images" in done.output
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from flows.commands.errors import ENDED_EARLY, INTERRUPTED, exit_code
-from flows.driver.endings import NoWorkersLeftError, RunInterruptedError, TooManyFailuresError
+from flows.driver.endings import NoWorkersLeftError, RayDiedError, RunInterruptedError, TooManyFailuresError
 
 
 @pytest.mark.parametrize(
@@ -11,6 +11,7 @@ from flows.driver.endings import NoWorkersLeftError, RunInterruptedError, TooMan
     [
         (TooManyFailuresError("9 of 10"), ENDED_EARLY),
         (NoWorkersLeftError("no GPU"), ENDED_EARLY),
+        (RayDiedError("the raylet"), ENDED_EARLY),
         (RunInterruptedError("stopped"), INTERRUPTED),
     ],
 )

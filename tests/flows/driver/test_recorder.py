@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,11 +10,15 @@ import pytest
 from flows.driver.endings import TooManyFailuresError
 from flows.driver.recorder import Recorder
 from flows.settings import CommitSettings, FailureSettings
-from pinco.catalog.manifest.commits import CommitLog
-from pinco.catalog.manifest.orphans import adopt_orphans
+from pinco.catalog.delivery.images import image_key
+from pinco.catalog.manifest.adoption import adopt_pending
+from pinco.catalog.manifest.history import history
+from pinco.catalog.manifest.pending import PENDING, keep_image
 from pinco.catalog.manifest.readers import read_rows
 from pinco.catalog.manifest.schema import Row
+from pinco.catalog.manifest.table import ManifestTable
 from pinco.catalog.store.access import open_store
+from pinco.catalog.store.base import Store
 
 NewRecorder = Callable[..., Recorder]
 
@@ -30,14 +36,19 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def new_recorder(tmp_path: Path, clock: Clock) -> NewRecorder:
+def store(tmp_path: Path) -> Store:
+    return open_store(str(tmp_path / "store"))
+
+
+@pytest.fixture
+def new_recorder(store: Store, clock: Clock) -> NewRecorder:
     def make(rows: int = 100, share: float = 1.0, at_least: int = 100, base: int | None = None) -> Recorder:
-        log = CommitLog(open_store(str(tmp_path / "store")))
+        table = ManifestTable(store)
         return Recorder(
-            log,
+            table,
             "night",
-            base=log.head if base is None else base,
-            commit=CommitSettings(rows=rows, minutes=1),
+            base=table.version if base is None else base,
+            commit=CommitSettings(rows=rows, seconds=10),
             failures=FailureSettings(share=share, rows=at_least),
             clock=clock,
         )
@@ -45,69 +56,97 @@ def new_recorder(tmp_path: Path, clock: Clock) -> NewRecorder:
     return make
 
 
-def visible(tmp_path: Path) -> int:
-    return len(read_rows(open_store(str(tmp_path / "store"))))
+@pytest.fixture
+def made(store: Store, failed: Callable[..., Row]) -> Callable[[int], Row]:
+    """A row as a worker hands it over: its image is in the store, and the row beside it."""
+
+    def make(number: int) -> Row:
+        file = b"image %d" % number
+        generation, sha256 = f"{number:064x}", hashlib.sha256(file).hexdigest()
+        row = replace(
+            failed(number),
+            status="ok",
+            error_type=None,
+            error_message=None,
+            generation_id=generation,
+            image_uri=store.uri_of(image_key(generation, sha256, "png")),
+            image_sha256=sha256,
+            recipe="{}",
+        )
+        keep_image(store, row, file, "png")
+        return row
+
+    return make
 
 
-def test_rows_of_a_killed_driver_are_adopted_by_the_next_run(
-    new_recorder: NewRecorder, failed: Callable[..., Row], tmp_path: Path, clock: Clock
+def visible(store: Store) -> int:
+    return len(read_rows(ManifestTable(store)))
+
+
+def test_images_of_a_killed_driver_are_adopted_by_the_next_run(
+    new_recorder: NewRecorder, made: Callable[[int], Row], failed: Callable[..., Row], store: Store
 ) -> None:
     recorder = new_recorder()
-    recorder.add([failed(0)])
-    clock.now = 11
-    recorder.tick()
-    recorder.add([failed(1)])  # not written yet: made again after a crash
-    assert visible(tmp_path) == 0
-    adopted = adopt_orphans(CommitLog(open_store(str(tmp_path / "store"))), "next-night")
-    assert adopted is not None and adopted.rows == 1
-    assert visible(tmp_path) == 1
+    recorder.add([made(0), failed(1)])  # the failure is lost, and its job asked again
+    made(2)  # the driver never heard of it
+    assert visible(store) == 0
+    assert adopt_pending(ManifestTable(store), "next-night") == 2
+    assert {row.variant for row in read_rows(ManifestTable(store))} == {0, 2}
 
 
-def test_one_commit_names_all_parts_since_the_last(
-    new_recorder: NewRecorder, failed: Callable[..., Row], tmp_path: Path, clock: Clock
-) -> None:
+def test_appended_rows_wait_no_longer(new_recorder: NewRecorder, made: Callable[[int], Row], store: Store) -> None:
     recorder = new_recorder()
-    for number, now in enumerate((11, 22, 33)):
-        recorder.add([failed(number)])
-        clock.now = now
-        recorder.tick()
+    recorder.add([made(0), made(1)])
+    assert len(list(store.list(PENDING))) == 2
     recorder.commit()
-    assert [len(commit.parts) for commit in recorder.commits] == [3]
-    assert visible(tmp_path) == 3
+    assert (visible(store), list(store.list(PENDING))) == (2, [])
 
 
 def test_rows_become_visible_when_enough_of_them_are_there(
-    new_recorder: NewRecorder, failed: Callable[..., Row], tmp_path: Path
+    new_recorder: NewRecorder, failed: Callable[..., Row], store: Store
 ) -> None:
     recorder = new_recorder(rows=2)
     recorder.add([failed(0)])
-    assert visible(tmp_path) == 0
+    assert visible(store) == 0
     recorder.add([failed(1)])
-    assert visible(tmp_path) == 2
+    assert visible(store) == 2
 
 
 def test_rows_become_visible_when_it_is_time(
-    new_recorder: NewRecorder, failed: Callable[..., Row], tmp_path: Path, clock: Clock
+    new_recorder: NewRecorder, failed: Callable[..., Row], store: Store, clock: Clock
 ) -> None:
     recorder = new_recorder()
-    recorder.add([failed(0)])
-    clock.now = 59
-    recorder.tick()
-    assert visible(tmp_path) == 0
-    clock.now = 61
-    recorder.tick()
-    assert visible(tmp_path) == 1
-    assert [commit.batch for commit in recorder.commits] == [1]
+    seen = []
+    for number, now in enumerate((9, 11, 19, 22)):
+        recorder.add([failed(number)])
+        clock.now = now
+        recorder.tick()
+        seen.append(visible(store))
+    assert seen == [0, 2, 2, 4]
+    assert [(v.run, v.batch, v.rows) for v in history(store) if v.run] == [("night", 2, 2), ("night", 1, 2)]
+    assert recorder.appends == 2
 
 
-def test_nothing_to_commit_makes_no_commit(new_recorder: NewRecorder) -> None:
+def test_nothing_to_append_appends_nothing(new_recorder: NewRecorder, store: Store) -> None:
     recorder = new_recorder()
     recorder.commit()
-    assert recorder.commits == []
+    assert (recorder.appends, list(store.list())) == (0, [])
 
 
-def test_too_many_failures_are_said_after_what_is_finished_was_committed(
-    new_recorder: NewRecorder, failed: Callable[..., Row], tmp_path: Path
+def test_what_another_run_has_done_meanwhile_is_counted(
+    new_recorder: NewRecorder, made: Callable[[int], Row], store: Store
+) -> None:
+    recorder = new_recorder()
+    other = replace(made(0), run_id="other")
+    ManifestTable(store).append([other], run_id="other", batch=1, base=0)
+    recorder.add([made(0), made(1)])
+    recorder.commit()
+    assert (recorder.dropped, recorder.snapshot().total()) == (1, 2)
+    assert {row.variant: row.run_id for row in read_rows(ManifestTable(store))} == {0: "other", 1: "night"}
+
+
+def test_too_many_failures_are_said_after_what_is_finished_was_appended(
+    new_recorder: NewRecorder, failed: Callable[..., Row], store: Store
 ) -> None:
     recorder = new_recorder(share=0.5, at_least=3)
     recorder.add([failed(0), failed(1)])
@@ -115,7 +154,7 @@ def test_too_many_failures_are_said_after_what_is_finished_was_committed(
     recorder.add([failed(2)])
     with pytest.raises(TooManyFailuresError, match="3 of 3 rows failed"):
         recorder.tick()
-    assert visible(tmp_path) == 3
+    assert visible(store) == 3
 
 
 def test_the_snapshot_counts_by_status_and_is_a_copy(new_recorder: NewRecorder, failed: Callable[..., Row]) -> None:

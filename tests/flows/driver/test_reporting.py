@@ -8,17 +8,17 @@ import pytest
 
 from flows.driver import reporting
 from flows.driver.reporting import write_report
-from pinco.catalog.manifest.commits import commit
-from pinco.catalog.manifest.parts import write_part
 from pinco.catalog.manifest.schema import Row
+from pinco.catalog.manifest.table import ManifestTable
 from pinco.generation.take import RunSpec
 
 
 def test_the_report_shows_the_run_and_lies_in_its_store(spec: RunSpec, failed: Callable[..., Row]) -> None:
     store = spec.open_store()
     rows = [failed(0), failed(1, error_message="The photo is torn in two.")]
-    commit(store, run_id="night", batch=1, parts=[write_part(store, "night", 1, rows)], base=0)
-    address = write_report(spec)
+    table = ManifestTable(store)
+    table.append(rows, run_id="night", batch=1, base=0)
+    address = write_report(spec, table)
     assert address is not None and address.endswith("reports/night.html")
     page = Path(address).read_text(encoding="utf-8")
     assert "The photo is torn in two." in page and "Run night" in page
@@ -32,7 +32,7 @@ def test_a_report_that_fails_is_a_warning(
         raise error
 
     monkeypatch.setattr(reporting, "contact_sheet", fail)
-    assert write_report(spec) is None
+    assert write_report(spec, ManifestTable(spec.open_store())) is None
     (record,) = caplog.records
     assert record.levelname == "WARNING"
     assert "no report was written for run night" in record.getMessage()

@@ -15,9 +15,8 @@ from flows.driver.making import Made
 from flows.driver.run import run_stages
 from flows.planning import CatalogRequest, RetryRequest
 from flows.settings import Settings
-from pinco.catalog.manifest.commits import commit
-from pinco.catalog.manifest.parts import write_part
 from pinco.catalog.manifest.schema import Row
+from pinco.catalog.manifest.table import ManifestTable
 from pinco.catalog.sheet.problems import SheetError
 from pinco.catalog.store.access import open_store
 from pinco.generation.settings import ModelSettings
@@ -35,7 +34,7 @@ class NoRay:
 @pytest.fixture
 def asked(tmp_path: Path, photo: Path, monkeypatch: pytest.MonkeyPatch) -> CatalogRequest:
     monkeypatch.setattr(module, "RaySession", NoRay)
-    monkeypatch.setattr(module, "write_report", lambda spec: "report.html")
+    monkeypatch.setattr(module, "write_report", lambda spec, table: "report.html")
     NoRay.closed = 0
     (tmp_path / "sheet.csv").write_text("sku,prompt\nball,on grass\n")
     return CatalogRequest(str(tmp_path / "sheet.csv"), str(tmp_path), str(tmp_path / "store"))
@@ -90,7 +89,7 @@ def test_a_retry_asks_for_the_failed_rows_of_one_run_with_other_seeds(
 ) -> None:
     store = open_store(asked.store)
     rows = [failed(0), failed(1)]
-    commit(store, run_id="night", batch=1, parts=[write_part(store, "night", 1, rows)], base=0)
+    ManifestTable(store).append(rows, run_id="night", batch=1, base=0)
     takes: list[Any] = []
     monkeypatch.setattr(module, "make_images", making(Made(Counter(ok=2)), takes))
     run_stages(RetryRequest(asked.store, "night"), SETTINGS)

@@ -6,10 +6,9 @@ from dataclasses import replace
 import pytest
 
 from pinco.catalog.ids.job import Job
-from pinco.catalog.manifest.commits import commit
-from pinco.catalog.manifest.parts import write_part
 from pinco.catalog.manifest.readers import UnknownGenerationError
 from pinco.catalog.manifest.schema import Row
+from pinco.catalog.manifest.table import ManifestTable
 from pinco.generation.cutouts import CutoutCache
 from pinco.generation.model import Model
 from pinco.generation.replay import ReplayError, replay
@@ -24,7 +23,7 @@ def made(new_job: Callable[..., Job], spec: RunSpec, model: Model) -> Row:
     spec = replace(spec, shadow="contact-1")
     job, store = new_job(), spec.open_store()
     (row,) = make_rows([Take.another(job)], prepare(job, spec, CutoutCache(None, spec.recipe)), model, spec, store)
-    commit(store, run_id="night", batch=1, parts=[write_part(store, "night", 1, [row])], base=0)
+    ManifestTable(store).append([row], run_id="night", batch=1, base=0)
     return row
 
 

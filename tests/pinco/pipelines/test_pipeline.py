@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from pinco.adapter import BackboneMismatchError, PincoAdapter
+from pinco.adapter import AdapterNotAttachedError, AlreadyAttachedError, BackboneMismatchError, PincoAdapter
 from pinco.adapter.tokens import unpack
 from pinco.pipelines.families import UnknownPipelineError
-from pinco.pipelines.pipeline import PincoPipeline, load_pipeline
+from pinco.pipelines.pipeline import NoTextEncoderError, PincoPipeline, load_pipeline
 from preprocessing.canvas import Canvas
 from tests.pinco.pipelines.odd_pipeline import open_adapter
 
@@ -172,8 +172,60 @@ def test_an_adapter_on_another_backbone_is_refused(pipe: Any, adapter: PincoAdap
     PincoPipeline(pipe, adapter)  # the very same transformer object
     adapter.detach()
     adapter.attach(type(pipe.transformer).from_config(pipe.transformer.config))
-    with pytest.raises(ValueError, match="attached to another backbone"):
+    with pytest.raises(AlreadyAttachedError, match="attached to another backbone"):
         PincoPipeline(pipe, adapter)
+
+
+def test_without_its_adapter_it_makes_no_image(
+    pinco: PincoPipeline, pipe: Any, adapter: PincoAdapter, make_canvas: MakeCanvas
+) -> None:
+    encoded, requests = pinco.encode_canvas(make_canvas()), _requests(pinco)[:1]
+    wanted = pinco.generate(encoded, requests)[0]
+    other = type(pipe.transformer).from_config(pipe.transformer.config)
+    for elsewhere in (False, True):  # taken off, and put onto another backbone: there the product would just be lost
+        adapter.detach()
+        if elsewhere:
+            adapter.attach(other)
+        for call in (lambda: pinco.generate(encoded, requests), lambda: pinco.encode_canvas(make_canvas())):
+            with pytest.raises(AdapterNotAttachedError, match="not attached to its backbone any more"):
+                call()
+    adapter.detach().attach(pipe.transformer)
+    assert np.array_equal(pinco.generate(encoded, requests)[0], wanted)
+
+
+def test_a_canvas_that_was_encoded_without_the_adapter_is_refused(
+    pipe: Any, adapter: PincoAdapter, make_canvas: MakeCanvas
+) -> None:
+    encoded = PincoPipeline(pipe).encode_canvas(make_canvas())
+    pinco = PincoPipeline(pipe, adapter)
+    with pytest.raises(AdapterNotAttachedError, match="encoded by a pipeline without an adapter"):
+        pinco.generate(encoded, _requests(pinco))
+
+
+def test_without_text_encoders_it_takes_embeddings_and_asks_for_them(
+    pinco: PincoPipeline, pipe: Any, adapter: PincoAdapter, make_canvas: MakeCanvas
+) -> None:
+    request = pinco.defaults.request(PROMPT, seed=1, negative="night", steps=2, true_cfg=2.0)
+    wanted = pinco.generate(pinco.encode_canvas(make_canvas()), [request])[0]
+    parts = [name for name in pipe.components if name.startswith(("text_encoder", "tokenizer"))]
+    without = PincoPipeline(type(pipe)(**(pipe.components | dict.fromkeys(parts))), adapter)
+    encoded = without.encode_canvas(make_canvas())
+    with pytest.raises(NoTextEncoderError, match=rf"'{PROMPT}' cannot be encoded: .* without .*{parts[0]}"):
+        without.generate(encoded, [request])
+    for prompt in (PROMPT, "night"):
+        without.prompts[prompt] = pinco.prompts[prompt]
+    assert np.array_equal(without.generate(encoded, [request])[0], wanted)
+
+
+def test_what_else_goes_wrong_in_a_text_encoder_is_said_as_it_is(
+    pinco: PincoPipeline, make_canvas: MakeCanvas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise TypeError("a bug")
+
+    monkeypatch.setattr(type(pinco.family), "encode_prompt", fail)
+    with pytest.raises(TypeError, match="a bug"):
+        pinco.generate(pinco.encode_canvas(make_canvas()), _requests(pinco))
 
 
 def test_a_pipeline_of_no_family_is_refused(pipe: Any) -> None:

@@ -30,6 +30,12 @@ def test_the_prompt_not_used_for_longest_goes_first() -> None:
     assert encoded == ["snow", "beach", "city", "beach"] and len(cache) == 2
 
 
+def test_an_embedding_that_was_made_elsewhere_is_taken() -> None:
+    cache, encoded = _cache(2)
+    cache["snow"] = {"pooled": torch.ones(1, 3)}
+    assert cache["snow"]["pooled"].sum() == 3 and encoded == []
+
+
 def test_a_cache_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one prompt"):
         _cache(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ from pinco.pipelines.pipeline import load_pipeline
 from pinco.toy.drawing.data import HELD_OUT_SEED, INSTRUMENT_SEED, TRAIN_SEED, SceneSet, draw_scenes
 from pinco.toy.drawing.places import PLACES
 from pinco.toy.model.instruments import PlaceClassifier
-from pinco.toy.recipe.card import CARD, FIGURES, SHEET, STAGES
+from pinco.toy.recipe.card import CARD, FIGURES, SHEET
 from pinco.toy.recipe.encode import canvas_of
 from pinco.toy.recipe.instrument_tasks import segmenter_ious
 from pinco.toy.recipe.quality import VARIANTS
-from pinco.toy.recipe.stages import PRESETS
+from pinco.toy.recipe.stages import PRESETS, STAGES
+from pinco.toy.recipe.velocity import VelocityError, velocity_error, velocity_section
 
 FRESH_SEED = 123_456
 MAX_BYTES = 40_000_000
@@ -96,6 +98,16 @@ def test_card_and_figures_tell_the_same(card: str, figures: dict[str, Any]) -> N
     assert f"{instruments['classifier_accuracy']:.1%}" in card
     assert f"{figures['pairs']} held-out" in card
     assert f"Preset `{figures['preset']}`, seed {figures['seed']}" in card
+
+
+def test_the_cards_velocity_error_is_that_of_the_shipped_weights(card: str, figures: dict[str, Any]) -> None:
+    said = VelocityError.from_json(figures["velocity"])
+    assert said.shift == json.loads((assets() / BACKBONE / "scheduler" / "scheduler_config.json").read_text())["shift"]
+    assert "\n".join(velocity_section(said)) in card
+    measured = velocity_error(assets(), said.scenes)
+    for line, wanted in zip(measured.lines, said.lines, strict=True):
+        parts = {name: value for name, value in asdict(wanted).items() if name != "name" and value is not None}
+        assert {name: getattr(line, name) for name in parts} == pytest.approx(parts, rel=1e-3)
 
 
 def test_what_ships_is_the_whole_recipe(card: str, figures: dict[str, Any]) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,11 @@ from pinco.adapter.adapter import PincoAdapter
 from pinco.toy.model.backbone import predict
 from pinco.toy.model.untrained import untrained_parts
 from pinco.training.adapter_task import AdapterTask
+from pinco.training.checkpoint import complete_checkpoints
 from pinco.training.config import TrainingConfig
 from pinco.training.dataset import Batch, CachedDataset
 from pinco.training.loop import train
-from pinco.training.losses import Noised
+from pinco.training.losses import Noised, shifted
 
 Make = Callable[..., CachedDataset]
 
@@ -119,6 +122,32 @@ def test_subject_weight_moves_the_loss_towards_the_subject(adapter: PincoAdapter
     assert loss(4.0) == pytest.approx(5 / (6 * 1 + 3 + 5), rel=1e-5)
 
 
+def test_the_shift_of_the_training_moves_its_noise_levels_alone(
+    make: Callable[..., AdapterTask], adapter: PincoAdapter, cached: Make
+) -> None:
+    levels: list[torch.Tensor] = []
+
+    def watch(noised: Noised, batch: Batch, extra: Mapping[str, Any]) -> torch.Tensor:
+        levels.append(noised.sigma)
+        return noised.target
+
+    def seen(**shifts: float) -> list[list[float]]:
+        task = AdapterTask(adapter, watch, cached(), cached(), **shifts)
+        levels.clear()
+        task.loss(0, 4, torch.Generator().manual_seed(1))
+        with contextlib.suppress(KeyError):  # the backbone is not run here, so there is no output to take a gain of
+            task.validate()
+        return [level.tolist() for level in levels]
+
+    plain, shift_of_training, shift_of_validation = seen(), seen(shift=3.0), seen(validation_shift=3.0)
+    assert len(plain) > 2
+    torch.testing.assert_close(torch.tensor(shift_of_training[0]), shifted(torch.tensor(plain[0]), 3.0))
+    assert shift_of_training[1:] == plain[1:]
+    assert shift_of_validation[0] == plain[0]
+    for level, before in zip(shift_of_validation[1:], plain[1:], strict=True):  # by region, and for the gain
+        torch.testing.assert_close(torch.tensor(level), shifted(torch.tensor(before), 3.0))
+
+
 def test_a_tiny_dataset_is_overfitted(tmp_path: Path, make: Callable[..., AdapterTask]) -> None:
     task = make()
     before = task.validate()
@@ -126,6 +155,16 @@ def test_a_tiny_dataset_is_overfitted(tmp_path: Path, make: Callable[..., Adapte
     assert before.keys() == after.keys() == {"loss", "subject", "background", "boundary", "gain"}
     # Same samples, same noise: only the adapter differs. A random backbone lets no more than this through.
     assert after["loss"] < 0.95 * before["loss"]
+
+
+def test_a_backbone_in_bfloat16_trains_and_validates_under_autocast(
+    tmp_path: Path, make: Callable[..., AdapterTask], transformer: FluxTransformer2DModel, adapter: PincoAdapter
+) -> None:
+    transformer.to(torch.bfloat16)
+    result = train(make(), _settings(2, autocast=True, checkpoint_every=1), tmp_path)
+    assert complete_checkpoints(tmp_path / "checkpoints")
+    assert all(math.isfinite(value) for value in result.validation.values())
+    assert all(parameter.dtype == torch.float32 for parameter in adapter.parameters())
 
 
 def test_resume_of_an_adapter_is_exact(tmp_path: Path, make: Callable[..., AdapterTask], adapter: PincoAdapter) -> None:

@@ -12,7 +12,7 @@ import torch
 from pinco.training import loop
 from pinco.training.checkpoint import CheckpointMismatchError, complete_checkpoints, load_latest
 from pinco.training.config import TrainingConfig
-from pinco.training.loop import load_finished, step_generator, train
+from pinco.training.loop import check_resumable, load_finished, step_generator, train
 
 Make = Callable[..., Any]
 
@@ -212,6 +212,21 @@ def test_resume_with_another_number_of_ranks_is_refused_unless_finished(
     assert train(make_task(), make_config(), tmp_path / "done").steps == 12
 
 
+def test_whether_a_run_can_go_on_is_known_before_it_starts(tmp_path: Path, make_task: Make, make_config: Make) -> None:
+    train(make_task(), make_config(), tmp_path / "half", stop_after=5)
+    train(make_task(), make_config(), tmp_path / "done")
+    check_resumable(tmp_path / "nothing", make_config(), 1)
+    check_resumable(tmp_path / "half", make_config(), 1)
+    check_resumable(tmp_path / "done", make_config(), 2)
+    for folder, config, ranks, named in (
+        ("half", make_config(), 2, "ranks"),
+        ("half", make_config(seed=4), 1, "seed"),
+        ("done", make_config(steps=20), 1, "steps"),
+    ):
+        with pytest.raises(CheckpointMismatchError, match=f"{folder} holds a run with another {named};"):
+            check_resumable(tmp_path / folder, config, ranks)
+
+
 def test_resume_of_another_model_is_refused(tmp_path: Path, make_task: Make, make_config: Make) -> None:
     train(make_task(), make_config(), tmp_path, stop_after=5)
     other = make_task()
@@ -251,6 +266,17 @@ def test_autocast_trains_float32_weights(tmp_path: Path, make_task: Make, make_c
     train(plain, make_config(), tmp_path / "plain")
     assert all(p.dtype == torch.float32 and p.isfinite().all() for p in task.model.parameters())
     assert not torch.equal(task.model[0].weight, plain.model[0].weight)
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_validation_computes_as_the_loss_does(
+    tmp_path: Path, make_task: Make, make_config: Make, autocast: bool
+) -> None:
+    task = make_task()
+    validate, seen = task.validate, []
+    task.validate = lambda: (seen.append(torch.is_autocast_enabled("cpu")), validate())[1]
+    train(task, make_config(autocast=autocast), tmp_path)
+    assert seen == [autocast] * 3
 
 
 def test_each_step_of_each_rank_of_each_seed_has_its_own_random_numbers() -> None:

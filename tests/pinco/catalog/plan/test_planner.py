@@ -8,9 +8,8 @@ import pytest
 
 from pinco.catalog.ids.identity import GenerationIdentity, Recipe
 from pinco.catalog.ids.job import Job
-from pinco.catalog.manifest.commits import CommitLog
-from pinco.catalog.manifest.parts import write_part
 from pinco.catalog.manifest.schema import Row
+from pinco.catalog.manifest.table import ManifestTable
 from pinco.catalog.photos.listing import read_catalog
 from pinco.catalog.plan.planner import Plan, check_sheet, make_plan, plan_retry
 from pinco.catalog.sheet.channels import UNREADABLE_SIZE
@@ -42,7 +41,7 @@ def plan(shop: Path, folder_store: Store) -> MakePlan:
     def make(text: str = SHEET, store: Store = folder_store, **options: Any) -> Plan:
         (shop / "night.csv").write_text(text)
         sheet, catalog = read_sheet(shop / "night.csv"), read_catalog(str(shop / "photos"))
-        return make_plan(sheet, catalog, SheetSettings(), store, **options)
+        return make_plan(sheet, catalog, SheetSettings(), ManifestTable(store), **options)
 
     return make
 
@@ -65,8 +64,8 @@ def finish(make_identity: Callable[..., GenerationIdentity]) -> Callable[..., No
             failed: dict[str, Any] = {"error_type": "E", "error_message": "It failed."}
             outcome = failed if status in ("failed", "quarantined") else made
             rows.append(Row.of(job, run_id=run_id, status=status, attempts=1, **{**outcome, **given}))  # type: ignore[arg-type]
-        log = CommitLog(store)
-        log.commit(run_id=run_id, batch=log.head, parts=[write_part(store, run_id, log.head, rows)], base=log.head)
+        table = ManifestTable(store)
+        table.append(rows, run_id=run_id, batch=table.version + 1, base=table.version)
 
     return run
 
@@ -198,10 +197,10 @@ def test_a_retry_runs_what_a_run_could_not_make(
     finish(folder_store, [jobs[3]], "run-a", "failed")
     finish(folder_store, [jobs[3]], "run-b", "ok")
     finish(folder_store, [jobs[4]], "run-b", "failed")
-    retry = plan_retry(folder_store, "run-a")
+    retry = plan_retry(ManifestTable(folder_store), "run-a")
     assert retry.work == (jobs[1], jobs[2])
     assert retry.base == 6
-    assert plan_retry(folder_store, "no-such-run").work == ()
+    assert plan_retry(ManifestTable(folder_store), "no-such-run").work == ()
 
 
 def test_a_plan_against_s3(plan: MakePlan, finish: Callable[..., None], bucket: str, s3_endpoint: str) -> None:

@@ -46,3 +46,11 @@ def test_delete_removes_and_accepts_absence(store: Store) -> None:
     store.delete("x")
     assert store.head("x") is None
     assert store.put_if_absent("x", b"2")
+
+
+def test_many_are_removed_at_once(store: Store) -> None:
+    for key in ("a/1", "a/2", "b"):
+        store.put_if_absent(key, b"x")
+    store.delete_many(["a/1", "a/2", "never was there"])
+    store.delete_many([])
+    assert [info.key for info in store.list()] == ["b"]

@@ -5,10 +5,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import botocore.credentials
 import botocore.exceptions
 import pytest
 
 from pinco.catalog.store import s3
+from pinco.catalog.store.access import StoreAccess
 from pinco.catalog.store.base import StoreError
 from pinco.catalog.store.s3 import S3Store
 
@@ -90,6 +92,7 @@ def test_other_answers_keep_their_code(store: S3Store, monkeypatch: pytest.Monke
 def test_missing_credentials_are_named_in_the_error(monkeypatch: pytest.MonkeyPatch, s3_endpoint: str) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
+    s3._session.cache_clear()
     s3._client.cache_clear()
     s3.boto3.setup_default_session()  # the default session remembers credentials
     try:
@@ -97,6 +100,7 @@ def test_missing_credentials_are_named_in_the_error(monkeypatch: pytest.MonkeyPa
             S3Store("s3://bucket", endpoint=s3_endpoint).get("x")
     finally:
         monkeypatch.undo()
+        s3._session.cache_clear()
         s3._client.cache_clear()
         s3.boto3.setup_default_session()
 
@@ -125,3 +129,44 @@ def test_the_pool_serves_many_threads(store: S3Store) -> None:
 
 def test_there_is_nothing_to_sweep(store: S3Store) -> None:
     assert store.sweep(datetime.now(UTC)) == 0
+
+
+def test_another_library_is_told_how_to_reach_the_same_place(
+    bucket: str, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = StoreAccess(s3_endpoint, region="eu-central-1").open(f"s3://{bucket}/x")
+    assert store.object_store_options() == {
+        "aws_access_key_id": "test",
+        "aws_secret_access_key": "test",
+        "aws_endpoint_url": s3_endpoint,
+        "aws_region": "eu-central-1",
+        "aws_virtual_hosted_style_request": "false",
+        "aws_conditional_put": "etag",
+        "allow_http": "true",
+    }
+
+
+def test_credentials_that_run_out_are_asked_for_again(
+    bucket: str, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = StoreAccess(s3_endpoint).open(f"s3://{bucket}/x")
+    tokens = iter(["first", "second"])
+    monkeypatch.setattr(
+        store._session,  # type: ignore[attr-defined]
+        "get_credentials",
+        lambda: botocore.credentials.Credentials("key", "secret", next(tokens)),
+    )
+    assert [store.object_store_options()["aws_session_token"] for _ in range(2)] == ["first", "second"]
+
+
+def test_without_an_endpoint_it_is_aws(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = StoreAccess(region="eu-central-1").open("s3://bucket").object_store_options()
+    assert options["aws_endpoint_url"] == "https://s3.eu-central-1.amazonaws.com"
+    assert options["allow_http"] == "false"
+
+
+def test_a_removal_that_is_refused_names_the_object(monkeypatch: pytest.MonkeyPatch, store: S3Store) -> None:
+    refused = {"Errors": [{"Key": "prefix/x", "Code": "AccessDenied"}]}
+    monkeypatch.setattr(store._client, "delete_objects", lambda **_: refused)
+    with pytest.raises(StoreError, match=r"prefix/x cannot be deleted: .*AccessDenied"):
+        store.delete_many(["x"])

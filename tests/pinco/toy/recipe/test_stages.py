@@ -9,10 +9,9 @@ import torch
 
 from pinco.toy.drawing.data import INSTRUMENT_SEED, TRAIN_SEED, draw_scenes
 from pinco.toy.recipe import stages
-from pinco.toy.recipe.stages import PRESETS, Preset, Workshop
+from pinco.toy.recipe.stages import PRESETS, STAGES, Preset, Workshop
 from pinco.training.config import TrainingConfig
 
-STAGES = [f.name for f in fields(Preset) if f.name not in ("scenes", "validation_scenes")]
 SMALL = replace(PRESETS["smoke"], scenes=5, validation_scenes=5)
 
 
@@ -29,6 +28,10 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, TrainingConfig, int
 
     monkeypatch.setattr(stages, "train", watch)
     return seen
+
+
+def test_every_stage_has_its_settings() -> None:
+    assert list(STAGES) == [f.name for f in fields(Preset) if f.name not in ("scenes", "validation_scenes")]
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -7,17 +7,27 @@ import pytest
 
 from pinco.generation.builtin import ADAPTER, BACKBONE
 from pinco.pipelines.pipeline import load_pipeline
-from pinco.toy.recipe.card import CARD, FIGURES, SHEET, STAGES
+from pinco.toy.recipe.card import CARD, FIGURES, SHEET
 from pinco.toy.recipe.quality import VARIANTS
-from pinco.toy.recipe.train import train_toy
+from pinco.toy.recipe.stages import PRESETS, STAGES
+from pinco.toy.recipe.train import UnknownPresetError, train_toy
+from pinco.training.checkpoint import CheckpointMismatchError, save_checkpoint
 
 LINES = ["drawn scenes", "VAE round trip", *VARIANTS]
 
 
 def test_an_unknown_preset_is_refused_with_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="unknown preset 'fast'; there are full, smoke"):
+    with pytest.raises(UnknownPresetError, match="unknown preset 'fast'; there are full, smoke"):
         train_toy(tmp_path, preset="fast")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_another_seeds_run_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    config = PRESETS["smoke"].with_seed(0).decoder
+    state = {"config": config.as_dict(), "ranks": 1}
+    save_checkpoint(tmp_path / "work" / "decoder" / "checkpoints", 2, {}, state)
+    with pytest.raises(CheckpointMismatchError, match=r"decoder holds a run with another seed; .* new folder"):
+        train_toy(tmp_path, seed=1, preset="smoke", ranks=1)
 
 
 @pytest.mark.slow
