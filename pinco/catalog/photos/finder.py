@@ -121,7 +121,7 @@ class PhotoFinder:
     @cached_property
     def _by_digits(self) -> dict[str, str]:
         """The catalog's SKUs by what is left of them without leading zeros; the first one where several are alike."""
-        return {sku.lstrip("0"): sku for sku in reversed(self._catalog.photos)}
+        return {sku.lstrip("0"): sku for sku in reversed(list(self._catalog.photos))}
 
     def _image_hint(self, image: str, places: list[str]) -> str:
         wanted = os.path.basename(image.replace("\\", "/"))
