@@ -184,7 +184,7 @@ def _to_bytes(sources: Iterable[Source]) -> bytes:
 
 def _from_bytes(data: bytes) -> dict[str, Source]:
     """The sound entries of a snapshot, by address; any damage that its checksums find is an error."""
-    table = pq.read_table(pa.BufferReader(data), schema=_SCHEMA, page_checksum_verification=True)
+    table = pq.read_table(pa.BufferReader(data), schema=_SCHEMA, page_checksum_verification=True, use_threads=False)
     sources = [Source(**row) for row in table.to_pylist()]
     return {source.uri: source for source in sources if _is_sound(source)}
 
