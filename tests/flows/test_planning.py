@@ -44,11 +44,12 @@ def test_working_sizes_fit_the_backbones_tokens(settings: Settings, request_of: 
     """A backbone of another family, with tokens of 8 x 8 pixels instead of 16 x 16."""
     make_odd_pipe().save_pretrained(tmp_path / "backbone")
     changes = {"model": ModelSettings(backbone=str(tmp_path / "backbone")), "channels": {"small": {"size": "100x80"}}}
-    job = plan_catalog(request_of, settings.model_copy(update=changes)).work[0]
+    table = open_manifest(request_of.store, settings)
+    job = plan_catalog(request_of, settings.model_copy(update=changes), table).work[0]
     assert job.working_size == (72, 56) == working_size((100, 80), 64 * 64, 8)
     (tmp_path / "backbone" / "model_index.json").write_text('{"_class_name": "StableAudioPipeline"}')
     with pytest.raises(UnknownPipelineError, match="holds a StableAudioPipeline; Pinco can run"):
-        plan_catalog(request_of, settings.model_copy(update=changes))
+        plan_catalog(request_of, settings.model_copy(update=changes), table)
 
 
 def test_limit_and_only(settings: Settings, request_of: CatalogRequest) -> None:
