@@ -166,8 +166,12 @@ def cutout_to_bytes(cutout: Cutout) -> bytes:
     return b"".join([_MAGIC, hashlib.sha256(content).digest(), content])
 
 
-def cutout_from_bytes(data: bytes) -> Cutout:
+def cutout_from_bytes(data: bytes, *, max_pixels: int = CutoutRecipe.max_pixels) -> Cutout:
     """The inverse of `cutout_to_bytes`.
+
+    Args:
+        data: The file.
+        max_pixels: Width times height at most; a larger one is refused by its header.
 
     Raises:
         ValueError: The bytes are anything else; a cache then makes the cutout again.
@@ -178,18 +182,18 @@ def cutout_from_bytes(data: bytes) -> Cutout:
     if hashlib.sha256(data[start:]).digest() != data[len(_MAGIC) : start]:
         raise ValueError("the cutout is damaged")
     try:
-        return _parsed(data[start:])
+        return _parsed(data[start:], max_pixels)
     except Exception as error:  # written on purpose, or by other software: the hash is right, and the content is not
         raise ValueError(f"the cutout cannot be read: {error}") from error
 
 
-def _parsed(content: bytes) -> Cutout:
+def _parsed(content: bytes, max_pixels: int) -> Cutout:
     head, _, body = content.partition(b"\n")
     header = json.loads(head)
     icc_end, rgba_end, depth_end = np.cumsum(header["lengths"], dtype=np.int64).tolist()
     if not 0 <= icc_end <= rgba_end <= depth_end == len(body):
         raise ValueError(f"it has {len(body)} bytes where its header names {depth_end}")
-    rgba, depth = _pixels(body[icc_end:rgba_end]), _pixels(body[rgba_end:])
+    rgba, depth = _pixels(body[icc_end:rgba_end], max_pixels), _pixels(body[rgba_end:], max_pixels)
     if rgba.ndim != 3 or rgba.shape[2] != 4 or depth.shape != rgba.shape[:2]:
         raise ValueError(f"its pixels are {rgba.shape} and {depth.shape}")
     return Cutout(
@@ -213,7 +217,16 @@ def _png(pixels: U8) -> bytes:
     return encoded.tobytes()
 
 
-def _pixels(png: bytes) -> U8:
+def _pixels(png: bytes, max_pixels: int) -> U8:
+    # OpenCV trusts the lengths that a file names, and allocates what they say: PNG (third edition), 5.3 and 11.2.1.
+    width, height = int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
+    if width * height > max_pixels:
+        raise ValueError(f"its pixels are {width} x {height}")
+    at = 8
+    while at < len(png) and png[at + 4 : at + 8] in (b"IHDR", b"IDAT", b"IEND"):
+        at += 12 + int.from_bytes(png[at : at + 4], "big")
+    if at != len(png):
+        raise ValueError("its pixels are damaged")
     pixels = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint8:
         raise ValueError("its pixels are damaged")

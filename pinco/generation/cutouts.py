@@ -57,7 +57,7 @@ class CutoutCache:
             return None
         key = cutout_key(source_sha256, self._recipe)
         try:
-            cutout = cutout_from_bytes(self._store.get(key))
+            cutout = cutout_from_bytes(self._store.get(key), max_pixels=self._recipe.max_pixels)
             if cutout.source_sha256 != source_sha256:
                 raise ValueError("it is of another photo")
         except ObjectNotFoundError:
