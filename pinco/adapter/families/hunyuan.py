@@ -1,7 +1,7 @@
 """Hunyuan-DiT: subject-aware attention in the self-attention of every block.
 
-DiT form of Pinco, section 3.2: `Z = a * SelfAttn(Q, K, V) + b * CrossAttn(Q, K_sub, V_sub)`. The subject keys are turned
-by the image's rotary table; the stock cross-attention of diffusers would leave its keys unturned.
+DiT form of Pinco, section 3.2: `Z = a * SelfAttn(Q, K, V) + b * CrossAttn(Q, K_sub, V_sub)`. The subject keys are
+turned by the image's rotary table; the stock cross-attention of diffusers would leave its keys unturned.
 
 The transformer takes no attention arguments, so hooks bring the subject.
 """

@@ -66,9 +66,7 @@ class TestSD3Medium(SD3Suite):
         torch.testing.assert_close(outputs[0], attention.to_out[0](z[:, :20]), atol=1e-5, rtol=0)
         torch.testing.assert_close(outputs[1], z[:, 20:], atol=1e-5, rtol=0)
 
-    def test_an_attention_mask_is_refused(
-        self, backbone: SD3Transformer2DModel, subject_inputs: SubjectInputs
-    ) -> None:
+    def test_an_attention_mask_is_refused(self, backbone: SD3Transformer2DModel, subject_inputs: SubjectInputs) -> None:
         adapter = self.new_adapter(backbone).attach(backbone)
         attention, subject = backbone.transformer_blocks[0].attn, adapter.encode(*subject_inputs)
         image, text, mask = torch.zeros(2, 20, 32), torch.zeros(2, 3, 32), torch.ones(2, 1, 1, 23)
