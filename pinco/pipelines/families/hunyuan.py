@@ -22,8 +22,8 @@ class HunyuanPipelineFamily(PipelineFamily):
     """Text to image by `HunyuanDiTPipeline`.
 
     `true_cfg` is the pipeline's `guidance_scale`: Hunyuan-DiT is not guidance-distilled and runs a negative pass, in
-    one doubled batch, where it is above 1. `guidance` has no effect. `max_sequence_length` has none either: the transformer
-    has a learned padding for each place of the text, so that both texts have the length that its config says.
+    one doubled batch, where it is above 1. `guidance` has no effect. `max_sequence_length` has none either: the
+    transformer has a learned padding for each place of the text, so that both texts have the length in its config.
 
     The pipeline would change the image's size to the nearest of those it was trained at (`use_resolution_binning`),
     without an error. That is off: a canvas has the size that it has.
