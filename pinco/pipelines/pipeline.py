@@ -75,7 +75,7 @@ class PincoPipeline:
         """
         self.pipe = pipe
         self.adapter = adapter
-        self.family = pipeline_family(type(pipe).__name__, "this pipeline")
+        self.family = pipeline_family(type(pipe).__name__, "this pipeline").variant(pipe.config)
         self.dims = family_of(pipe.transformer).dims(pipe.transformer, pipe.vae.config)
         self.defaults = defaults or self.family.usual(pipe.transformer.config)
         self._one_at_a_time = one_at_a_time
@@ -238,8 +238,9 @@ def load_pipeline(
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
     if Path(backbone).is_dir():
         BackboneFolder(backbone)  # says what is wrong with a folder before anything of it is opened
-    name = DiffusionPipeline.load_config(str(backbone), local_files_only=local_files_only)["_class_name"]
-    family = pipeline_family(name, backbone)
+    index = DiffusionPipeline.load_config(str(backbone), local_files_only=local_files_only)
+    name = index["_class_name"]
+    family = pipeline_family(name, backbone).variant(index)
     loading = {"dtype": DTYPES[dtype], "local_files_only": local_files_only}
     with no_progress_bars():
         pipe = family.pipeline_class(name).from_pretrained(str(backbone), use_safetensors=True, **loading).to(device)

@@ -1,8 +1,8 @@
 """Flux 2: subject-aware attention in the double blocks and in the parallel single blocks.
 
-The form is Flux's, `Z = a * MMAttn(Q, K, V) + b * MMAttn(Q, [K, K_sub], [V, V_sub])` over `[text, image]` (Pinco, section
-3.2, arXiv 2412.03812). What differs: all double blocks share one modulation and all single blocks another; a single block
-computes its feed-forward beside its attention, out of one projection and into one; positions have four axes.
+The form is Flux's, `Z = a * MMAttn(Q, K, V) + b * MMAttn(Q, [K, K_sub], [V, V_sub])` over `[text, image]` (Pinco,
+section 3.2, arXiv 2412.03812). What differs: all double blocks share one modulation, all single blocks another; a single
+block computes its feed-forward beside its attention, out of one projection and into one; positions have four axes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from pinco.adapter.processor import Projections, SubjectProcessor
 from pinco.adapter.subject import Subject
 
 PATCH_SIZE = 2
-"""The pipelines pack 2 x 2 latent pixels into a token outside the transformer, whose own `patch_size` therefore is 1."""
+"""Flux 2 packs 2 x 2 latent pixels into a token outside the transformer, whose own `patch_size` therefore is 1."""
 
 USUAL_VAE_SCALE = 8
 CLEAN_GUIDANCE = 4.0

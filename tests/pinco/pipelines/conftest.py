@@ -13,6 +13,7 @@ from diffusers import FluxPipeline
 from pinco.adapter import PincoAdapter
 from pinco.toy.model.untrained import untrained_parts
 from preprocessing.canvas import Canvas
+from tests.families.flux2 import new_klein
 from tests.pinco.pipelines.odd_pipeline import make_odd_pipe, open_adapter
 
 VAE = {"scaling_factor": 0.9, "shift_factor": 0.05}
@@ -26,7 +27,7 @@ def make_flux_pipe(**transformer: Any) -> FluxPipeline:
 
 @pytest.fixture(scope="session")
 def _made() -> Callable[[str], Any]:
-    pipes = {"flux": make_flux_pipe(), "odd": make_odd_pipe()}
+    pipes = {"flux": make_flux_pipe(), "odd": make_odd_pipe(), "flux2-klein": new_klein()}
     return pipes.__getitem__
 
 
@@ -41,7 +42,7 @@ def new_pipe(_made: Callable[[str], Any]) -> Callable[[str], Any]:
     return make
 
 
-@pytest.fixture(params=["flux", "odd"])
+@pytest.fixture(params=["flux", "odd", "flux2-klein"])
 def pipe(request: pytest.FixtureRequest, new_pipe: Callable[[str], Any]) -> Any:
     """Every pipeline in turn: what is tested with it holds for all families."""
     return new_pipe(request.param)

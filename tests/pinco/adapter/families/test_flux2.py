@@ -14,6 +14,7 @@ from pinco.adapter import PincoAdapter
 from pinco.adapter.families.flux2 import CLEAN_GUIDANCE, FAMILY
 from pinco.adapter.positions import Rotary
 from pinco.adapter.tokens import pack
+from tests.families.flux2 import new_transformer
 from tests.pinco.adapter.suite import SMALL, AdapterSuite, Inputs
 
 SubjectInputs = tuple[Tensor, Tensor]
@@ -22,23 +23,6 @@ TEXT_TOKENS = 3
 
 class ForeignProcessor(Flux2ParallelSelfAttnProcessor):
     """A subclass of the stock processor is foreign too: what it adds would be lost."""
-
-
-def new_transformer(**changes: Any) -> Flux2Transformer2DModel:
-    """2 double and 2 single blocks, 2 heads of 16, 8 latent channels."""
-    torch.manual_seed(1)
-    sizes: dict[str, Any] = dict(
-        in_channels=32, num_layers=2, num_single_layers=2, attention_head_dim=16, num_attention_heads=2,
-        joint_attention_dim=8, timestep_guidance_channels=8, axes_dims_rope=(4, 4, 4, 4), guidance_embeds=False,
-    )  # fmt: skip
-    model: Flux2Transformer2DModel = Flux2Transformer2DModel(**(sizes | changes)).requires_grad_(False).eval()
-    with torch.no_grad():  # random where training starts at one, and modulations that let the blocks have a say
-        for name, parameter in model.named_parameters():
-            if ".norm_k" in name or ".norm_q" in name:
-                parameter.uniform_(0.5, 1.5)
-            elif "stream_modulation" in name:
-                parameter.normal_(std=1.0)
-    return model
 
 
 class Flux2Suite(AdapterSuite):
@@ -58,7 +42,7 @@ class Flux2Suite(AdapterSuite):
     )
 
     def new_backbone(self, **changes: Any) -> Flux2Transformer2DModel:
-        return new_transformer(**changes)
+        return new_transformer(**({"joint_attention_dim": 8} | changes)).requires_grad_(False)
 
     def new_inputs(self, backbone: Flux2Transformer2DModel, batch: int, grid: tuple[int, int]) -> Inputs:
         generator = torch.Generator().manual_seed(2)
