@@ -1,8 +1,9 @@
 """Flux 2: subject-aware attention in the double blocks and in the parallel single blocks.
 
 The form is Flux's, `Z = a * MMAttn(Q, K, V) + b * MMAttn(Q, [K, K_sub], [V, V_sub])` over `[text, image]` (Pinco,
-section 3.2, arXiv 2412.03812). What differs: all double blocks share one modulation, all single blocks another; a single
-block computes its feed-forward beside its attention, out of one projection and into one; positions have four axes.
+section 3.2, arXiv 2412.03812). What differs: all double blocks share one modulation, all single blocks another; a
+single block computes its feed-forward beside its attention, out of one projection and into one; positions have four
+axes.
 """
 
 from __future__ import annotations
