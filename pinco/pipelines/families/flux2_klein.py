@@ -34,8 +34,8 @@ class Flux2KleinBaseFamily(Flux2PipelineFamily):
         return _DISTILLED if index.get("is_distilled") else self
 
     def negative(self, embeddings: Embeddings) -> Embeddings:
-        """The same as `negative_prompt_embeds`."""
-        return PipelineFamily.negative(self, embeddings)
+        """The tokens under the name that the pipeline has for them."""
+        return {"negative_prompt_embeds": embeddings["prompt_embeds"]}
 
     def knobs(self, request: GenerationRequest) -> dict[str, Any]:
         """The true guidance; there is no embedded one."""
