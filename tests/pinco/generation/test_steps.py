@@ -21,7 +21,15 @@ from pinco.catalog.sheet.channels import Channel
 from pinco.generation import steps
 from pinco.generation.cutouts import CutoutCache
 from pinco.generation.model import Model, Scores
-from pinco.generation.steps import PhotoChangedError, identity_of, make_rows, place_product, prepare, read_photo
+from pinco.generation.steps import (
+    PhotoChangedError,
+    finish_image,
+    identity_of,
+    make_rows,
+    place_product,
+    prepare,
+    read_photo,
+)
 from pinco.generation.take import RunSpec, Take
 from preprocessing.canvas import Placement
 from preprocessing.cutout import make_cutout
@@ -217,6 +225,36 @@ def test_the_layer_is_in_the_colours_of_the_channel(
     else:  # red and green have changed places, and the file needs no profile
         assert placed.icc is None
         assert np.abs(placed.layer.rgb[core][:, [1, 0, 2]].astype(int) - plain[core]).max() <= 8
+
+
+def test_the_file_holds_the_raw_image_around_the_product_and_the_photos_profile(
+    new_job: NewJob, spec: RunSpec, photo: Path, model: Model, exchanged_profile: bytes
+) -> None:
+    cutout = replace(make_cutout(photo.read_bytes(), spec.recipe), icc=exchanged_profile)
+    job = new_job()
+    placed = place_product(cutout, photo.read_bytes(), job, spec)
+    height, width = placed.canvas.alpha.shape
+    raw = np.zeros((height, width, 3), np.uint8)
+    raw[height // 2 :] = 220  # light below
+    encoded = steps.encode(model, placed, job)
+    finished = finish_image(raw, placed, encoded, model, identity_of(Take.first(job), model, spec), spec)
+    background = placed.layer.alpha == 0
+    above, below = (finished.pixels[part][background[part]].mean() for part in (slice(None, 20), slice(-20, None)))
+    assert above < 60 < 150 < below
+    file = Image.open(io.BytesIO(finished.file))
+    assert file.info["icc_profile"] == exchanged_profile
+    np.testing.assert_array_equal(np.asarray(file), finished.pixels)
+
+
+def test_a_file_that_lost_the_product_is_found_out(
+    new_job: NewJob, spec: RunSpec, cutouts: CutoutCache, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lossless file is opened again: what counts are the bytes that are delivered."""
+    encode = steps.encode_image
+    monkeypatch.setattr(steps, "encode_image", lambda pixels, *args, **options: encode(255 - pixels, *args, **options))
+    job = new_job()
+    (row,) = make_rows([Take.first(job)], prepare(job, spec, cutouts), model, spec, spec.open_store())
+    assert (row.core_identical, row.status) == (False, "rejected")
 
 
 def test_the_channel_decides_the_file(new_job: NewJob, spec: RunSpec, cutouts: CutoutCache, model: Model) -> None:
