@@ -13,7 +13,7 @@ from diffusers import FluxPipeline
 from pinco.adapter import PincoAdapter
 from pinco.toy.model.untrained import untrained_parts
 from preprocessing.canvas import Canvas
-from tests.families.flux2 import new_klein
+from tests.families import flux2, z_image
 from tests.pinco.pipelines.odd_pipeline import make_odd_pipe, open_adapter
 
 VAE = {"scaling_factor": 0.9, "shift_factor": 0.05}
@@ -27,7 +27,12 @@ def make_flux_pipe(**transformer: Any) -> FluxPipeline:
 
 @pytest.fixture(scope="session")
 def _made() -> Callable[[str], Any]:
-    pipes = {"flux": make_flux_pipe(), "odd": make_odd_pipe(), "flux2-klein": new_klein()}
+    pipes = {
+        "flux": make_flux_pipe(),
+        "odd": make_odd_pipe(),
+        "flux2-klein": flux2.new_klein(),
+        "z-image": z_image.new_pipe(),
+    }
     return pipes.__getitem__
 
 
@@ -42,7 +47,7 @@ def new_pipe(_made: Callable[[str], Any]) -> Callable[[str], Any]:
     return make
 
 
-@pytest.fixture(params=["flux", "odd", "flux2-klein"])
+@pytest.fixture(params=["flux", "odd", "flux2-klein", "z-image"])
 def pipe(request: pytest.FixtureRequest, new_pipe: Callable[[str], Any]) -> Any:
     """Every pipeline in turn: what is tested with it holds for all families."""
     return new_pipe(request.param)
