@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from flows.settings import Settings
-from pinco.catalog.manifest.table import ManifestTable
+from pinco.catalog.manifest.table import ManifestTable, open_manifest
 from pinco.catalog.photos.listing import read_catalog
 from pinco.catalog.plan.planner import Plan, check_sheet, make_plan, plan_retry
 from pinco.catalog.sheet.channels import read_channels
 from pinco.catalog.sheet.image_requests import SheetSettings
 from pinco.catalog.sheet.problems import SheetProblem
 from pinco.catalog.sheet.reader import read_sheet
-from pinco.catalog.store.access import open_store
 from pinco.catalog.store.address import absolute
 from pinco.generation.take import RunSpec
 from pinco.generation.weights import canvas_size
@@ -88,18 +87,19 @@ def validate(sheet: str, catalog: str, settings: Settings) -> list[SheetProblem]
     return check_sheet(read, found, sheet_settings(settings), access=settings.access)
 
 
-def open_manifest(store_uri: str, settings: Settings) -> ManifestTable:
-    """The manifest of a store, opened once for all stages of a run. Raises StoreError."""
-    return ManifestTable(open_store(store_uri, settings.access))
-
-
-def plan_run(request: RunRequest, settings: Settings, table: ManifestTable) -> Plan:
+def plan_run(request: RunRequest, settings: Settings, table: ManifestTable | None = None) -> Plan:
     """What a request leaves to be made, judged by the manifest of its store.
+
+    Args:
+        request: What is asked for.
+        settings: How it is carried out.
+        table: The manifest, where it is open already; None = it is opened.
 
     Raises:
         SheetError: The sheet, the catalog or a photo has errors.
         StoreError: The store cannot be used.
     """
+    table = table or open_manifest(request.store, settings.access)
     if isinstance(request, RetryRequest):
         return plan_retry(table, request.run)
     return plan_catalog(request, settings, table)

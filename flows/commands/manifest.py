@@ -162,11 +162,9 @@ def migrate(store: StoreArgument, s3_endpoint: EndpointOption = None) -> None:
 
 def _open(store: str, s3_endpoint: str | None, as_of: int | datetime | None = None) -> ManifestTable:
     from flows.settings import load_settings
-    from pinco.catalog.manifest.table import ManifestTable
-    from pinco.catalog.store.access import open_store
+    from pinco.catalog.manifest.table import open_manifest
 
-    access = load_settings(s3_endpoint=s3_endpoint).access
-    return ManifestTable(open_store(store, access), as_of=as_of)
+    return open_manifest(store, load_settings(s3_endpoint=s3_endpoint).access, as_of=as_of)
 
 
 def parse_as_of(text: str | None) -> int | datetime | None:

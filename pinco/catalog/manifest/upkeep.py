@@ -19,10 +19,12 @@ from pinco.catalog.store.base import ObjectInfo
 GRACE = timedelta(days=7)
 """How long what nobody names is left alone: longer than any run takes, so that nobody is about to append it."""
 
-MANY_FILES = 100
-"""Files from one run on, from which it compacts the table when it ends."""
-
 FILE_BYTES = 256 * 2**20
+"""Size of compacted files, about. Larger ones are left alone by later compactions."""
+
+RUNNING_FILE_BYTES = 32 * 2**20
+"""The same while a run goes on, which compacts often: what it rewrites each time is no more than this."""
+
 GROUP_ROWS = 2**16
 """Rows of a row group: what is read for one row, once its Bloom filter said that it may be there."""
 
@@ -69,10 +71,14 @@ class Vacuumed:
     size: int
 
 
-def compact(table: ManifestTable) -> Compacted:
+def compact(table: ManifestTable, *, file_bytes: int = FILE_BYTES) -> Compacted:
     """Put small files together and write a checkpoint.
 
     Readers and runs go on meanwhile, and earlier versions stay readable.
+
+    Args:
+        table: The manifest.
+        file_bytes: Size that files get, about.
 
     Raises:
         ManifestError: The table cannot be written, or another compaction was faster.
@@ -82,7 +88,7 @@ def compact(table: ManifestTable) -> Compacted:
         return Compacted(0, 0)
     with table_errors(table.store):
         before = len(table.delta.file_uris())
-        table.delta.optimize.compact(target_size=FILE_BYTES, max_concurrent_tasks=1, writer_properties=COMPACTED)
+        table.delta.optimize.compact(target_size=file_bytes, max_concurrent_tasks=1, writer_properties=COMPACTED)
         table.delta.create_checkpoint()
         return Compacted(before, len(table.delta.file_uris()))
 

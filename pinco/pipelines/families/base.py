@@ -14,6 +14,7 @@ from pinco.pipelines.defaults import GenerationDefaults
 from pinco.pipelines.request import GenerationRequest
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from pinco.adapter import BackboneDims
@@ -94,6 +95,20 @@ class PipelineFamily(ABC):
     def as_argument(self, latents: Tensor, dims: BackboneDims) -> Tensor:
         """Latents `[B, C, h, w]` laid out as the pipeline's `latents` argument."""
         return self.in_the_loop(latents, dims)
+
+    def sampling(
+        self, pipe: Any, noise: Tensor, generators: Sequence[torch.Generator], dims: BackboneDims
+    ) -> dict[str, Any]:
+        """The pipeline's arguments for all that is random.
+
+        Args:
+            pipe: The pipeline.
+            noise: `[B, C, h, w]` float32.
+            generators: On the CPU, one for each image, which its noise was drawn from; only for schedulers that draw
+                more noise at each step.
+            dims: The backbone's sizes.
+        """
+        return {"latents": self.as_argument(noise, dims)}
 
     def in_the_loop(self, latents: Tensor, dims: BackboneDims) -> Tensor:
         """Latents `[B, C, h, w]` laid out as the pipeline hands them to its step callback."""
