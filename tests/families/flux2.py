@@ -86,8 +86,8 @@ def new_scheduler() -> FlowMatchEulerDiscreteScheduler:
     return FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True, time_shift_type="exponential")
 
 
-def new_qwen() -> tuple[Qwen2TokenizerFast, Qwen3ForCausalLM]:
-    """Of bytes, with as many layers as the pipeline's choice of hidden states needs."""
+def new_qwen_tokenizer() -> Qwen2TokenizerFast:
+    """Of bytes, with a chat template that knows whether there is thinking."""
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>"]
     tokenizer = Qwen2TokenizerFast(
         vocab=_BYTES,
@@ -98,6 +98,12 @@ def new_qwen() -> tuple[Qwen2TokenizerFast, Qwen3ForCausalLM]:
         extra_special_tokens=special,
     )
     tokenizer.chat_template = _QWEN_TEMPLATE
+    return tokenizer
+
+
+def new_qwen() -> tuple[Qwen2TokenizerFast, Qwen3ForCausalLM]:
+    """With as many layers as the pipeline's choice of hidden states needs."""
+    tokenizer = new_qwen_tokenizer()
     config = Qwen3Config(
         vocab_size=len(tokenizer),
         hidden_size=TEXT_WIDTH,
