@@ -94,19 +94,22 @@ def open_manifest(store_uri: str, settings: Settings) -> ManifestTable:
 
 
 def plan_run(request: RunRequest, settings: Settings, table: ManifestTable) -> Plan:
-    """What a request leaves to be made, judged by the manifest of its store.
+    """What a request leaves to be made, judged by the manifest of its store. Keeps the hashes of new photos there.
 
     Raises:
+        UnknownRunError: There is no run of that name to retry.
         SheetError: The sheet, the catalog or a photo has errors.
         StoreError: The store cannot be used.
     """
     if isinstance(request, RetryRequest):
         return plan_retry(table, request.run)
-    return plan_catalog(request, settings, table)
+    return plan_catalog(request, settings, table, save_sources=True)
 
 
-def plan_catalog(request: CatalogRequest, settings: Settings, table: ManifestTable) -> Plan:
-    """What the request leaves to be made; raises what `plan_run` does."""
+def plan_catalog(
+    request: CatalogRequest, settings: Settings, table: ManifestTable, *, save_sources: bool = False
+) -> Plan:
+    """What the request leaves to be made; raises what `plan_run` does. Writes only with `save_sources`."""
     return make_plan(
         read_sheet(request.sheet, access=settings.access),
         read_catalog(request.catalog, access=settings.access),
@@ -116,6 +119,7 @@ def plan_catalog(request: CatalogRequest, settings: Settings, table: ManifestTab
         only=request.only,
         limit=request.limit,
         redo=request.redo,
+        save_sources=save_sources,
     )
 
 

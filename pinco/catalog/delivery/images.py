@@ -31,5 +31,5 @@ def put_image(store: Store, generation_id: str, data: bytes, image_format: Image
 
 
 def key_of_image(image_uri: str) -> str:
-    """The key of a manifest row's image; it stays the same when the store is moved or reached at another address."""
+    """The key of a manifest row's image. Rows of earlier versions hold the address that the store had then."""
     return IMAGES + image_uri.replace("\\", "/").rpartition("/")[2]

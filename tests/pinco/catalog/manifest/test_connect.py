@@ -44,7 +44,7 @@ def test_the_old_format_is_named_with_the_command_that_converts_it(store: Store)
 
 def test_a_damaged_table_is_an_error_with_its_address(folder_store: Store) -> None:
     folder_store.put_if_absent(f"{LOG}{0:020d}.json", b"garbage")
-    with pytest.raises(ManifestError, match=r"store/manifest: the manifest cannot be used"):
+    with pytest.raises(ManifestError, match=r"0\.json is damaged, and with it the manifest: .*`pinco check"):
         ManifestTable(folder_store)
 
 
