@@ -7,8 +7,8 @@ import sys
 
 import duckdb
 
-from pinco import open_store, read_manifest
+from pinco import open_manifest, read_manifest
 
-manifest = read_manifest(open_store(sys.argv[1]))
+manifest = read_manifest(open_manifest(sys.argv[1]))
 print(duckdb.sql("SELECT status, count(*) AS images FROM manifest GROUP BY status"))
 print(duckdb.sql("SELECT sku, prompt, core_identical, image_uri FROM manifest ORDER BY sku LIMIT 5"))

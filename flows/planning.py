@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from flows.settings import Settings
-from pinco.catalog.manifest.table import ManifestTable
+from pinco.catalog.manifest.table import ManifestTable, open_manifest
 from pinco.catalog.photos.listing import read_catalog
 from pinco.catalog.plan.planner import Plan, check_sheet, make_plan, plan_retry
 from pinco.catalog.sheet.channels import read_channels
 from pinco.catalog.sheet.image_requests import SheetSettings
 from pinco.catalog.sheet.problems import SheetProblem
 from pinco.catalog.sheet.reader import read_sheet
-from pinco.catalog.store.access import open_store
 from pinco.catalog.store.address import absolute
 from pinco.generation.take import RunSpec
 from pinco.generation.weights import canvas_size
@@ -88,28 +87,25 @@ def validate(sheet: str, catalog: str, settings: Settings) -> list[SheetProblem]
     return check_sheet(read, found, sheet_settings(settings), access=settings.access)
 
 
-def open_manifest(store_uri: str, settings: Settings) -> ManifestTable:
-    """The manifest of a store, opened once for all stages of a run. Raises StoreError."""
-    return ManifestTable(open_store(store_uri, settings.access))
+def plan_run(
+    request: RunRequest, settings: Settings, table: ManifestTable | None = None, *, save_sources: bool = False
+) -> Plan:
+    """What a request leaves to be made, judged by the manifest of its store.
 
-
-def plan_run(request: RunRequest, settings: Settings, table: ManifestTable) -> Plan:
-    """What a request leaves to be made, judged by the manifest of its store. Keeps the hashes of new photos there.
+    Args:
+        request: What is asked for.
+        settings: How it is carried out.
+        table: The manifest, where it is open already; None = it is opened.
+        save_sources: Keep the hashes of new photos in the store. Without it nothing is written.
 
     Raises:
-        UnknownRunError: There is no run of that name to retry.
         SheetError: The sheet, the catalog or a photo has errors.
+        UnknownRunError: There is no run of that name to retry.
         StoreError: The store cannot be used.
     """
+    table = table or open_manifest(request.store, settings.access)
     if isinstance(request, RetryRequest):
         return plan_retry(table, request.run)
-    return plan_catalog(request, settings, table, save_sources=True)
-
-
-def plan_catalog(
-    request: CatalogRequest, settings: Settings, table: ManifestTable, *, save_sources: bool = False
-) -> Plan:
-    """What the request leaves to be made; raises what `plan_run` does. Writes only with `save_sources`."""
     return make_plan(
         read_sheet(request.sheet, access=settings.access),
         read_catalog(request.catalog, access=settings.access),

@@ -11,12 +11,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsError as EnvironmentSourceError
 
+from flows.settings_errors import PREFIX, mistakes
+from flows.settings_file import SettingsError, SettingsFile, read_settings_file
 from pinco.catalog.quality.decision import QualityRules
 from pinco.catalog.store.access import StoreAccess
 from pinco.generation.settings import ModelSettings
+from pinco.validation import shown
 
 CONFIG_FILE = "pinco.yaml"
 
@@ -118,7 +122,7 @@ class FinishSettings(_Section):
 class Settings(BaseSettings):
     """Everything that a run can be told beside its sheet, catalog and store."""
 
-    model_config = SettingsConfigDict(env_prefix="PINCO_", env_nested_delimiter="__", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True)
 
     model: ModelSettings = ModelSettings()
     ray: RaySettings = RaySettings()
@@ -150,8 +154,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        file = Path(os.environ.get("PINCO_CONFIG", CONFIG_FILE))
-        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, yaml_file=file)
+        return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=_file().values)
 
 
 def load_settings(given: Mapping[str, Any] | None = None, /, **flags: Any) -> Settings:
@@ -163,7 +166,8 @@ def load_settings(given: Mapping[str, Any] | None = None, /, **flags: Any) -> Se
             flag that is None was not given.
 
     Raises:
-        pydantic.ValidationError: A setting is unknown or out of range; it names the section and the field.
+        SettingsError: A setting is unknown or out of range, or the file cannot be read. Its message has a sentence for
+            each mistake, with the file and line, or the environment variable.
     """
     nested: dict[str, Any] = copy.deepcopy(dict(given or {}))
     for name, value in flags.items():
@@ -173,5 +177,18 @@ def load_settings(given: Mapping[str, Any] | None = None, /, **flags: Any) -> Se
         place = nested
         for section in sections:
             place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                raise SettingsError(f"{section}: it must be a section of names and values; found {shown(place)}.")
         place[field] = value
-    return Settings(**nested)
+    try:
+        return Settings(**nested)
+    except ValidationError as error:
+        raise SettingsError("\n".join(mistakes(error, Settings, _file(), nested))) from error
+    except EnvironmentSourceError as error:
+        cause = error.__cause__ or error
+        raise SettingsError(f"an environment variable {PREFIX}... cannot be read: {error} ({cause})") from error
+
+
+def _file() -> SettingsFile:
+    named = os.environ.get("PINCO_CONFIG")
+    return read_settings_file(Path(named or CONFIG_FILE), required=bool(named))

@@ -4,7 +4,7 @@ The public API, by what it is for:
 
 * making one image: `ImageMaker`, `ModelSettings`
 * the method on a diffusers pipeline: `PincoAdapter`
-* reading what was made: `open_store`, `StoreAccess`, `read_manifest`
+* reading what was made: `open_manifest`, `read_manifest`, `open_store`, `StoreAccess`
 * errors: `PincoError`
 
 Everything else is public in its own module, as far as its name has no leading underscore, and may move between minor
@@ -22,6 +22,7 @@ from pinco.errors import PincoError
 if TYPE_CHECKING:
     from pinco.adapter import PincoAdapter
     from pinco.catalog.manifest.readers import read_manifest
+    from pinco.catalog.manifest.table import open_manifest
     from pinco.catalog.store.access import StoreAccess, open_store
     from pinco.generation.maker import CatalogImage, ImageMaker
     from pinco.generation.settings import ModelSettings
@@ -34,6 +35,7 @@ _HOME = {
     "ModelSettings": "pinco.generation.settings",
     "PincoAdapter": "pinco.adapter",
     "StoreAccess": "pinco.catalog.store.access",
+    "open_manifest": "pinco.catalog.manifest.table",
     "open_store": "pinco.catalog.store.access",
     "read_manifest": "pinco.catalog.manifest.readers",
 }
@@ -46,6 +48,7 @@ __all__ = [
     "PincoError",
     "StoreAccess",
     "__version__",
+    "open_manifest",
     "open_store",
     "read_manifest",
 ]

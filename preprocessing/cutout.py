@@ -19,7 +19,7 @@ from preprocessing.packshot.matte import decontaminate
 CUTOUT_CODE = 2
 """Raised with every change of this package that changes a cutout, so that cached cutouts are made again."""
 
-_MAGIC = b"pinco-cutout-1\n"
+_MAGIC = b"pinco-cutout-2\n"
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,10 @@ def make_cutout(data: bytes, recipe: CutoutRecipe | None = None, *, depth: Depth
 
 
 def cutout_to_bytes(cutout: Cutout) -> bytes:
-    """A cutout as a file, lossless and deterministic: a JSON line, then the profile and two PNGs (RGBA; depth)."""
+    """A cutout as a file, lossless and deterministic.
+
+    A line that names the format, the SHA-256 of the rest, a JSON line, the profile and two PNGs (RGBA; depth).
+    """
     rgba = np.dstack([cutout.rgb[..., ::-1], cutout.alpha])  # OpenCV writes BGRA
     parts = [cutout.icc or b"", _png(rgba), _png(cutout.depth)]
     header = {
@@ -159,32 +162,48 @@ def cutout_to_bytes(cutout: Cutout) -> bytes:
         "method": cutout.method,
         "source_sha256": cutout.source_sha256,
     }
-    return b"".join([_MAGIC, json.dumps(header, sort_keys=True).encode(), b"\n", *parts])
+    content = b"".join([json.dumps(header, sort_keys=True).encode(), b"\n", *parts])
+    return b"".join([_MAGIC, hashlib.sha256(content).digest(), content])
 
 
-def cutout_from_bytes(data: bytes) -> Cutout:
+def cutout_from_bytes(data: bytes, *, max_pixels: int = CutoutRecipe.max_pixels) -> Cutout:
     """The inverse of `cutout_to_bytes`.
+
+    Args:
+        data: The file.
+        max_pixels: Width times height at most; a larger one is refused by its header.
 
     Raises:
         ValueError: The bytes are anything else; a cache then makes the cutout again.
     """
     if not data.startswith(_MAGIC):
         raise ValueError("not a cutout of this version")
-    head, _, body = data[len(_MAGIC) :].partition(b"\n")
+    start = len(_MAGIC) + hashlib.sha256().digest_size
+    if hashlib.sha256(data[start:]).digest() != data[len(_MAGIC) : start]:
+        raise ValueError("the cutout is damaged")
+    try:
+        return _parsed(data[start:], max_pixels)
+    except Exception as error:  # written on purpose, or by other software: the hash is right, and the content is not
+        raise ValueError(f"the cutout cannot be read: {error}") from error
+
+
+def _parsed(content: bytes, max_pixels: int) -> Cutout:
+    head, _, body = content.partition(b"\n")
     header = json.loads(head)
-    ends = np.cumsum(header["lengths"])
-    if len(body) != ends[-1]:
-        raise ValueError(f"the cutout has {len(body)} bytes where its header names {ends[-1]}")
-    icc, rgba, depth = body[: ends[0]], body[ends[0] : ends[1]], body[ends[1] :]
-    pixels = _pixels(rgba)
+    icc_end, rgba_end, depth_end = np.cumsum(header["lengths"], dtype=np.int64).tolist()
+    if not 0 <= icc_end <= rgba_end <= depth_end == len(body):
+        raise ValueError(f"it has {len(body)} bytes where its header names {depth_end}")
+    rgba, depth = _pixels(body[icc_end:rgba_end], max_pixels), _pixels(body[rgba_end:], max_pixels)
+    if rgba.ndim != 3 or rgba.shape[2] != 4 or depth.shape != rgba.shape[:2]:
+        raise ValueError(f"its pixels are {rgba.shape} and {depth.shape}")
     return Cutout(
-        rgb=np.ascontiguousarray(pixels[..., 2::-1]),
-        alpha=np.ascontiguousarray(pixels[..., 3]),
-        depth=_pixels(depth),
-        icc=icc if header["icc"] else None,
-        method=header["method"],
-        confidence=header["confidence"],
-        source_sha256=header["source_sha256"],
+        rgb=np.ascontiguousarray(rgba[..., 2::-1]),
+        alpha=np.ascontiguousarray(rgba[..., 3]),
+        depth=depth,
+        icc=body[:icc_end] if header["icc"] else None,
+        method=str(header["method"]),
+        confidence=float(header["confidence"]),
+        source_sha256=str(header["source_sha256"]),
     )
 
 
@@ -198,8 +217,17 @@ def _png(pixels: U8) -> bytes:
     return encoded.tobytes()
 
 
-def _pixels(png: bytes) -> U8:
+def _pixels(png: bytes, max_pixels: int) -> U8:
+    # OpenCV trusts the lengths that a file names, and allocates what they say: PNG (third edition), 5.3 and 11.2.1.
+    width, height = int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
+    if width * height > max_pixels:
+        raise ValueError(f"its pixels are {width} x {height}")
+    at = 8
+    while at < len(png) and png[at + 4 : at + 8] in (b"IHDR", b"IDAT", b"IEND"):
+        at += 12 + int.from_bytes(png[at : at + 4], "big")
+    if at != len(png):
+        raise ValueError("its pixels are damaged")
     pixels = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None:
-        raise ValueError("the cutout's pixels are damaged")
+    if pixels is None or pixels.dtype != np.uint8:
+        raise ValueError("its pixels are damaged")
     return np.asarray(pixels, np.uint8)

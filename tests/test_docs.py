@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import boto3
 import duckdb
 import pytest
 from pydantic import BaseModel
@@ -72,7 +73,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     failed = Row(
         job_id="4" * 64, status="failed", error_type="empty_photo", error_message="The file is empty.", **asked
     )
-    store = open_store(str(folder / "store"))
+    store = open_store(str(folder / "out"))
     table = ManifestTable(store)
     table.append([made, failed], run_id="run-1", batch=1, base=0)
     assert export_manifest(table, folder / "manifest.parquet") == 2
@@ -83,6 +84,35 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_query_in_the_docs_answers(query: str, exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(exported)
     assert duckdb.sql(query).fetchall()
+
+
+ELSEWHERE = ("pandas", "pyspark", "INSTALL delta")
+"""What the examples of the manifest's guide may need that tests do without: packages, a download."""
+
+
+@pytest.fixture(scope="module")
+def store_on_s3(s3_endpoint: str, exported: Path) -> str:
+    """The same manifest at the address that the guide names."""
+    client = boto3.client("s3", endpoint_url=s3_endpoint)
+    client.create_bucket(Bucket="catalog")
+    for path in (exported / "out").rglob("*"):
+        if path.is_file():
+            client.upload_file(str(path), "catalog", f"spring/{path.relative_to(exported / 'out').as_posix()}")
+    return s3_endpoint
+
+
+@pytest.mark.parametrize("example", [block for block in _blocks("python") if "manifest.md" in str(block.id)])
+def test_example_in_the_manifests_guide_reads_the_table(
+    example: str, exported: Path, store_on_s3: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compiled = compile(example, "manifest.md", "exec")
+    if any(word in example or f"to_{word}" in example for word in ELSEWHERE):
+        return
+    monkeypatch.chdir(exported)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", store_on_s3)
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+    exec(compiled, {})
+    assert re.search(r"ok|run-1|\b2\b", capsys.readouterr().out), "two rows are there, and one of them is ok"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -30,8 +30,7 @@ def demo(
     from flows.settings import load_settings
     from flows.start import start_run
     from pinco.catalog.manifest.readers import export_manifest
-    from pinco.catalog.manifest.table import ManifestTable
-    from pinco.catalog.store.access import open_store
+    from pinco.catalog.manifest.table import open_manifest
     from pinco.toy.drawing.photos import write_demo_photos
 
     with cli_errors():
@@ -43,7 +42,7 @@ def demo(
         typer.echo(f"{len(photos)} products drawn, {len(photos) * len(PLACES)} images asked for in {sheet}")
         summary = start_run(CatalogRequest(str(sheet), str(out / "photos"), str(out / "store")), settings)
         manifest = out / "manifest.parquet"
-        export_manifest(ManifestTable(open_store(str(out / "store"))), manifest)
+        export_manifest(open_manifest(str(out / "store")), manifest)
     _say(summary, out, manifest, drawn)
     raise typer.Exit(exit_code(summary.error))
 

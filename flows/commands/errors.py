@@ -8,7 +8,6 @@ from contextlib import contextmanager
 
 import click
 import typer
-from pydantic import ValidationError
 
 from flows.driver.endings import NoWorkersLeftError, RayDiedError, RunInterruptedError, TooManyFailuresError
 from pinco.catalog.sheet.problems import SheetError
@@ -46,11 +45,6 @@ def sentences(error: Exception) -> list[str]:
             *(f"warning: {problem}" for problem in error.warnings),
             *(str(problem) for problem in error.errors),
             f"{count} {'error' if count == 1 else 'errors'} to fix; no images were made.",
-        ]
-    if isinstance(error, ValidationError):
-        return [
-            f"settings, {'.'.join(str(part) for part in found['loc'])}: {found['msg']} (found {found['input']!r})"
-            for found in error.errors()
         ]
     if isinstance(error, PincoError | OSError | ValueError) and str(error):
         return [str(error)]

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from pinco.catalog.manifest.table import ManifestTable
 
 
-
 class StatusName(StrEnum):
     """The statuses of a row, as the command line names them."""
 
@@ -42,9 +41,7 @@ AsOfOption = Annotated[
 @app.command()
 def show(
     store: StoreArgument,
-    run: SHOWN = ("run_id", "sku", "prompt", "status", "reason", "error_message", "generation_id")
-
-RunOption = None,
+    run: RunOption = None,
     status: Annotated[
         list[StatusName] | None, typer.Option("--status", help="Only rows of this status; can be repeated.")
     ] = None,
@@ -81,9 +78,7 @@ RunOption = None,
 def export(
     store: StoreArgument,
     out: Annotated[Path, typer.Argument(metavar="OUT.parquet", help="File to write; replaced in one step.")],
-    run: SHOWN = ("run_id", "sku", "prompt", "status", "reason", "error_message", "generation_id")
-
-RunOption = None,
+    run: RunOption = None,
     as_of: AsOfOption = None,
     s3_endpoint: EndpointOption = None,
 ) -> None:
@@ -185,11 +180,9 @@ def _open(store: str, s3_endpoint: str | None, as_of: int | datetime | None = No
     """The manifest of a store that has one: a wrong address must not look like an empty store."""
     from flows.settings import load_settings
     from pinco.catalog.manifest.runs import require_manifest
-    from pinco.catalog.manifest.table import ManifestTable
-    from pinco.catalog.store.access import open_store
+    from pinco.catalog.manifest.table import open_manifest
 
-    access = load_settings(s3_endpoint=s3_endpoint).access
-    table = ManifestTable(open_store(store, access), as_of=as_of)
+    table = open_manifest(store, load_settings(s3_endpoint=s3_endpoint).access, as_of=as_of)
     require_manifest(table)
     return table
 

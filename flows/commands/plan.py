@@ -28,14 +28,14 @@ def plan(
     s3_endpoint: EndpointOption = None,
 ) -> None:
     """Show what a run would make, what is done already, and how long it may take. Writes nothing."""
-    from flows.planning import CatalogRequest, open_manifest, plan_catalog
+    from flows.planning import CatalogRequest, plan_run
     from flows.settings import load_settings
     from pinco.catalog.plan.estimate import in_words
 
     with cli_errors():
         settings = load_settings(s3_endpoint=s3_endpoint, model__backbone=backbone)
         request = CatalogRequest(sheet, catalog, store, tuple(only or ()), limit, redo)
-        planned = plan_catalog(request, settings, open_manifest(store, settings))
+        planned = plan_run(request, settings)
     for warning in planned.warnings:
         typer.echo(f"warning: {warning}", err=True)
     products = len({job.sku for job in planned.jobs})

@@ -17,8 +17,6 @@ from flows.progress import Watch
 from flows.settings import Settings
 from pinco.catalog.manifest.schema import Row
 from pinco.catalog.manifest.table import ManifestTable
-from pinco.catalog.manifest.upkeep import MANY_FILES, compact
-from pinco.catalog.store.base import StoreError
 from pinco.generation.take import RunSpec, Take, failed_row, in_batches
 
 if TYPE_CHECKING:
@@ -55,18 +53,8 @@ def make_images(
     except Exception as ended:
         log.error("the run ends early: %s", ended)
         error = ended
-    recorder.commit()
-    if recorder.appends >= MANY_FILES:
-        _compact(table)
+    recorder.close()
     return Made(recorder.snapshot(), recorder.dropped, error)
-
-
-def _compact(table: ManifestTable) -> None:
-    """Put the run's many small files together. Reading gets quicker; a run does not fail for it."""
-    try:
-        compact(table)
-    except StoreError as failed:
-        log.warning("the manifest was not compacted, `pinco manifest compact` can do it later: %s", failed)
 
 
 def _dispatch(

@@ -13,7 +13,12 @@ from flows.settings import CommitSettings, FailureSettings
 from pinco.catalog.manifest.adoption import commit_rows
 from pinco.catalog.manifest.schema import Row
 from pinco.catalog.manifest.table import ManifestTable
+from pinco.catalog.manifest.upkeep import FILE_BYTES, RUNNING_FILE_BYTES, compact
+from pinco.catalog.store.base import StoreError
 from pinco.generation.faults import is_input_fault
+
+COMPACT_EVERY = 100
+"""Appends between two compactions."""
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +90,21 @@ class Recorder:
         self.appends, self.dropped = batch, self.dropped + appended.dropped
         self._rows.clear()
         log.info("version %d: %d rows, %d done elsewhere meanwhile", appended.version, appended.rows, appended.dropped)
+        if self.appends % COMPACT_EVERY == 0:
+            self._compact(RUNNING_FILE_BYTES)
+
+    def close(self) -> None:
+        """Make everything that was added visible; a long run leaves few and large files."""
+        self.commit()
+        if self.appends >= COMPACT_EVERY:
+            self._compact(FILE_BYTES)
+
+    def _compact(self, file_bytes: int) -> None:
+        """Put the small files of the last appends together: an append takes longer the more files there are."""
+        try:
+            compact(self._table, file_bytes=file_bytes)
+        except StoreError as failed:  # another run compacts too, or the store forbids it; rows are safe either way
+            log.warning("the manifest was not compacted, `pinco manifest compact` can do it later: %s", failed)
 
     def snapshot(self) -> Counter[str]:
         """Rows so far by status; safe from other threads (the heartbeat's)."""

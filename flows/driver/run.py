@@ -16,11 +16,11 @@ from flows.driver.endings import RunInterruptedError
 from flows.driver.making import Made, make_images
 from flows.driver.ray_session import RaySession
 from flows.driver.reporting import write_report
-from flows.planning import RetryRequest, RunRequest, new_run_id, open_manifest, plan_run, run_spec
+from flows.planning import RetryRequest, RunRequest, new_run_id, plan_run, run_spec
 from flows.progress import Watch, no_progress
 from flows.settings import Settings
 from pinco.catalog.manifest.adoption import adopt_pending
-from pinco.catalog.manifest.table import ManifestTable
+from pinco.catalog.manifest.table import ManifestTable, open_manifest
 from pinco.catalog.plan.planner import Plan
 from pinco.generation.take import Take
 
@@ -94,9 +94,9 @@ def run_stages(
     run_id = new_run_id()
 
     def plan_work() -> tuple[ManifestTable, Plan, int]:
-        table = open_manifest(request.store, settings)
+        table = open_manifest(request.store, settings.access)
         adopted = adopt_pending(table, run_id)
-        return table, plan_run(request, settings, table), adopted
+        return table, plan_run(request, settings, table, save_sources=True), adopted
 
     seconds: dict[str, float] = {}
 

@@ -1,9 +1,16 @@
 """Cutouts kept in the store, so that a photo is cut out once for all prompts, channels and later runs."""
 
+from __future__ import annotations
+
+import contextlib
+import logging
+
 from cachetools import LRUCache
 
-from pinco.catalog.store.base import ObjectNotFoundError, Store
+from pinco.catalog.store.base import ObjectNotFoundError, Store, StoreError
 from preprocessing.cutout import Cutout, CutoutRecipe, cutout_from_bytes, cutout_to_bytes, make_cutout
+
+log = logging.getLogger(__name__)
 
 CUTOUTS = "_cutouts/"
 
@@ -45,9 +52,19 @@ class CutoutCache:
         return cutout
 
     def _stored(self, source_sha256: str) -> Cutout | None:
+        """The store's cutout; one that is damaged, or of another file format, is removed, so that it is made again."""
         if self._store is None:
             return None
+        key = cutout_key(source_sha256, self._recipe)
         try:
-            return cutout_from_bytes(self._store.get(cutout_key(source_sha256, self._recipe)))
-        except (ObjectNotFoundError, ValueError):  # absent, or written by a version with another file format
+            cutout = cutout_from_bytes(self._store.get(key), max_pixels=self._recipe.max_pixels)
+            if cutout.source_sha256 != source_sha256:
+                raise ValueError("it is of another photo")
+        except ObjectNotFoundError:
             return None
+        except ValueError as error:
+            log.warning("%s is made again: %s", self._store.uri_of(key), error)
+            with contextlib.suppress(StoreError):  # then it stays, and is made again each time
+                self._store.delete(key)
+            return None
+        return cutout

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.planning import CatalogRequest, new_run_id, open_manifest, plan_catalog, run_spec, sheet_settings, validate
+from flows.planning import CatalogRequest, new_run_id, plan_run, run_spec, sheet_settings, validate
 from flows.settings import FinishSettings, Settings, SheetDefaults
 from pinco.catalog.manifest.connect import OldManifestError
 from pinco.catalog.sheet.problems import SheetError
@@ -33,7 +33,7 @@ def request_of(tmp_path: Path, photo: Path) -> CatalogRequest:
 
 
 def test_the_settings_hold_where_the_sheet_says_nothing(settings: Settings, request_of: CatalogRequest) -> None:
-    plan = plan_catalog(request_of, settings, open_manifest(request_of.store, settings))
+    plan = plan_run(request_of, settings)
     assert len(plan.work) == 2
     job = plan.work[0]
     assert (job.channel, job.negative, job.placement.kind, job.placement.scale) == ("small", "blurry", "bottom", 0.5)
@@ -44,21 +44,19 @@ def test_working_sizes_fit_the_backbones_tokens(settings: Settings, request_of: 
     """A backbone of another family, with tokens of 8 x 8 pixels instead of 16 x 16."""
     make_odd_pipe().save_pretrained(tmp_path / "backbone")
     changes = {"model": ModelSettings(backbone=str(tmp_path / "backbone")), "channels": {"small": {"size": "100x80"}}}
-    table = open_manifest(request_of.store, settings)
-    job = plan_catalog(request_of, settings.model_copy(update=changes), table).work[0]
+    job = plan_run(request_of, settings.model_copy(update=changes)).work[0]
     assert job.working_size == (72, 56) == working_size((100, 80), 64 * 64, 8)
     (tmp_path / "backbone" / "model_index.json").write_text('{"_class_name": "StableAudioPipeline"}')
     with pytest.raises(UnknownPipelineError, match="holds a StableAudioPipeline; Pinco can run"):
-        plan_catalog(request_of, settings.model_copy(update=changes), table)
+        plan_run(request_of, settings.model_copy(update=changes))
 
 
 def test_limit_and_only(settings: Settings, request_of: CatalogRequest) -> None:
     limited = CatalogRequest(request_of.sheet, request_of.catalog, request_of.store, limit=1)
-    table = open_manifest(request_of.store, settings)
-    assert len(plan_catalog(limited, settings, table).work) == 1
+    assert len(plan_run(limited, settings).work) == 1
     nobody = CatalogRequest(request_of.sheet, request_of.catalog, request_of.store, only=("balll",))
     with pytest.raises(SheetError, match="Did you mean 'ball'"):
-        plan_catalog(nobody, settings, table)
+        plan_run(nobody, settings)
 
 
 def test_validation_needs_no_store(settings: Settings, request_of: CatalogRequest, tmp_path: Path) -> None:
@@ -69,11 +67,10 @@ def test_validation_needs_no_store(settings: Settings, request_of: CatalogReques
         validate(request_of.sheet, request_of.catalog, settings)
 
 
-def test_a_manifest_of_the_old_format_stops_a_run_before_anything(settings: Settings, tmp_path: Path) -> None:
-    store = open_store(str(tmp_path / "store"))
-    store.put_if_absent("_commits/000000000001.json", b"{}")
+def test_a_manifest_of_the_old_format_stops_a_plan(settings: Settings, request_of: CatalogRequest) -> None:
+    open_store(request_of.store).put_if_absent("_commits/000000000001.json", b"{}")
     with pytest.raises(OldManifestError, match="pinco manifest migrate"):
-        open_manifest(store.uri, settings)
+        plan_run(request_of, settings)
 
 
 def test_a_spec_says_what_the_settings_say(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from dataclasses import fields, replace
 from typing import Any
 
@@ -135,3 +136,63 @@ def test_a_damaged_cutout_is_refused(cut: int) -> None:
     data = cutout_to_bytes(Cutout.from_pixels(COFFEE[:9, :9], np.full((9, 9), 255, np.uint8)))
     with pytest.raises(ValueError):
         cutout_from_bytes(data[:cut])
+
+
+def test_every_flipped_byte_of_a_file_is_noticed() -> None:
+    data = cutout_to_bytes(Cutout.from_pixels(COFFEE[:20, :30], np.full((20, 30), 255, np.uint8)))
+    for at in range(len(data)):
+        with pytest.raises(ValueError):
+            cutout_from_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+
+
+HEADER = {"confidence": 1.0, "icc": False, "lengths": [0, 0, 0], "method": "alpha", "source_sha256": ""}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]\n",
+        b"{}\n",
+        b"[" * 100_000 + b"\n",
+        *(json.dumps(HEADER | wrong).encode() + b"\n" for wrong in (
+            {},
+            {"lengths": []},
+            {"lengths": [1, 2]},
+            {"lengths": ["a", 0, 0]},
+            {"lengths": [-5, 5, 0]},
+            {"lengths": [10**30, 0, 0]},
+            {"lengths": None},
+            {"confidence": "high"},
+        )),
+    ],
+)  # fmt: skip
+def test_a_file_made_up_by_somebody_is_refused(content: bytes) -> None:
+    with pytest.raises(ValueError, match="cannot be read"):
+        cutout_from_bytes(b"pinco-cutout-2\n" + hashlib.sha256(content).digest() + content)
+
+
+def test_a_picture_that_unpacks_without_end_is_refused_by_its_header(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = cutout_to_bytes(Cutout.from_pixels(COFFEE[:20, :30], np.full((20, 30), 255, np.uint8)))
+    with pytest.raises(ValueError, match="its pixels are 30 x 20"):
+        cutout_from_bytes(data, max_pixels=599)
+    assert cutout_from_bytes(data, max_pixels=600).size == (30, 20)
+    start = len(b"pinco-cutout-2\n") + 32
+    content = data[start:].replace((30).to_bytes(4, "big") + (20).to_bytes(4, "big"), b"\0\0\x7f\xff" * 2, 1)
+    monkeypatch.setattr("preprocessing.cutout.cv2.imdecode", None)
+    with pytest.raises(ValueError, match="its pixels are 32767 x 32767"):
+        cutout_from_bytes(data[: start - 32] + hashlib.sha256(content).digest() + content)
+
+
+@pytest.mark.parametrize("chunk", [b"\x7f\xff\xff\xffIDAT", b"\0\0\0\0tEXt", b"\0\0\0\x10IDAT"])
+def test_chunks_that_no_cutout_has_are_refused_before_they_are_decoded(
+    chunk: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = cutout_to_bytes(Cutout.from_pixels(COFFEE[:20, :30], np.full((20, 30), 255, np.uint8)))
+    start = len(b"pinco-cutout-2\n") + 32
+    at = data.index(b"IDAT", start) - 4
+    content = data[start:at] + chunk + data[at + 8 :]
+    monkeypatch.setattr("preprocessing.cutout.cv2.imdecode", None)
+    with pytest.raises(ValueError, match="its pixels are damaged"):
+        cutout_from_bytes(data[: start - 32] + hashlib.sha256(content).digest() + content)

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pyarrow as pa
 from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError
 
-from pinco.catalog.manifest.damage import DamagedFile, damaged_data_files, damaged_log_files
+from pinco.catalog.manifest.damage import DamagedFile, damaged_data_files, damaged_log_files, entry_number
 from pinco.catalog.store.base import Store, StoreError
 from pinco.catalog.store.local import LocalStore
 from pinco.errors import PincoError, first_line
@@ -56,7 +57,7 @@ def open_delta(store: Store, options: dict[str, str]) -> DeltaTable | None:
         OldManifestError: There is a manifest, but of the old format.
         ManifestError: It is there, but cannot be read.
     """
-    if not any(store.head(mark) for mark in _MARKS):
+    if not any(store.head(mark) for mark in _MARKS) and not _has_versions(store):
         if store.head(OLD_FIRST_COMMIT):
             raise OldManifestError(
                 f"{store.uri} keeps its manifest in the format of an earlier Pinco. Convert it once with "
@@ -65,6 +66,11 @@ def open_delta(store: Store, options: dict[str, str]) -> DeltaTable | None:
         return None
     with table_errors(store):
         return DeltaTable(store.uri_of(TABLE), storage_options=options)
+
+
+def _has_versions(store: Store) -> bool:
+    """Whether there is a log although its first entry has gone for its age, and the note of the last checkpoint too."""
+    return any(entry_number(info.key) is not None for info in store.list(LOG))
 
 
 @contextmanager
@@ -84,7 +90,7 @@ def table_errors(store: Store, delta: DeltaTable | None = None) -> Iterator[None
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         said = f"{store.uri_of(TABLE)}: the manifest cannot be used: {first_line(error)}"
-        damaged = _first_damaged(store, delta)
+        damaged = None if isinstance(error, CommitFailedError) else _first_damaged(store, delta)
         if damaged is not None:
             said = (
                 f"{store.uri_of(damaged.key)} is damaged, and with it the manifest: {damaged.reason}. "
@@ -95,7 +101,7 @@ def table_errors(store: Store, delta: DeltaTable | None = None) -> Iterator[None
 
 def _first_damaged(store: Store, delta: DeltaTable | None) -> DamagedFile | None:
     try:
-        found = next(damaged_log_files(store, LOG), None)
+        found = next(damaged_log_files(store, LOG, newest=True), None)
         if found is None and delta is not None:
             found = next(damaged_data_files(store, delta, f"{TABLE}/"), None)
         return found

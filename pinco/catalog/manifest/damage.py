@@ -35,6 +35,22 @@ class DamagedFile:
     rows: int = 0
 
 
+@dataclass(frozen=True)
+class DataFile:
+    """A file of rows, as the log has it: its key, its size in bytes, and how many rows it holds, where that is said."""
+
+    key: str
+    size: int
+    rows: int | None
+
+
+def data_files(delta: DeltaTable, table: str) -> list[DataFile]:
+    """The files of the version that is looked at; `table` is the prefix of their keys."""
+    files = pa.table(delta.get_add_actions(flatten=True)).select(["path", "size_bytes", "num_records"]).to_pylist()
+    found = [DataFile(f"{table}{file['path']}", file["size_bytes"], file["num_records"]) for file in files]
+    return sorted(found, key=lambda file: file.key)
+
+
 def entry_number(key: str) -> int | None:
     """The version that an entry of the log, or a checkpoint, stands for; None for any other file."""
     name = key.rpartition("/")[2]
@@ -48,12 +64,13 @@ def is_checkpoint(key: str) -> bool:
     return name == LAST_CHECKPOINT or _CHECKPOINT.fullmatch(name) is not None
 
 
-def damaged_log_files(store: Store, log: str) -> Iterator[DamagedFile]:
+def damaged_log_files(store: Store, log: str, *, newest: bool = False) -> Iterator[DamagedFile]:
     """Entries and checkpoints that cannot be read, newest first. Files that are neither are not looked at.
 
     Args:
         store: The table's store.
         log: The log's prefix.
+        newest: Look only at what the newest version needs: back to the last sound checkpoint.
     """
     for info in reversed(list(store.list(log))):
         try:
@@ -62,6 +79,8 @@ def damaged_log_files(store: Store, log: str) -> Iterator[DamagedFile]:
             data = store.get(info.key)
             if info.key.endswith(".parquet"):
                 pq.read_table(pa.BufferReader(data))
+                if newest:
+                    return
             else:
                 entries = [json.loads(data)] if is_checkpoint(info.key) else list(map(json.loads, data.splitlines()))
                 if not entries or not all(isinstance(entry, dict) for entry in entries):
@@ -80,15 +99,13 @@ def damaged_data_files(store: Store, delta: DeltaTable, table: str) -> Iterator[
         delta: The table.
         table: Its prefix.
     """
-    files = pa.table(delta.get_add_actions(flatten=True)).select(["path", "size_bytes", "num_records"]).to_pylist()
-    for file in sorted(files, key=lambda file: str(file["path"])):
-        rows = file["num_records"] or 0
+    for file in data_files(delta, table):
         try:
-            _read_through(store.get(f"{table}{file['path']}"), file["size_bytes"], file["num_records"])
+            _read_through(store.get(file.key), file.size, file.rows)
         except ObjectNotFoundError:
-            yield DamagedFile(f"{table}{file['path']}", "it is gone", rows)
+            yield DamagedFile(file.key, "it is gone", file.rows or 0)
         except (ValueError, OSError, pa.ArrowException) as error:
-            yield DamagedFile(f"{table}{file['path']}", first_line(error), rows)
+            yield DamagedFile(file.key, first_line(error), file.rows or 0)
 
 
 def _read_through(data: bytes, size: int, rows: int | None) -> None:

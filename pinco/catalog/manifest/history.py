@@ -58,7 +58,7 @@ def history(store: Store) -> Iterator[Version]:
             version = _version(number, next(action["commitInfo"] for action in actions if "commitInfo" in action))
         except ObjectNotFoundError:  # removed meanwhile, for its age
             return
-        except (ValueError, LookupError, TypeError, StopIteration, OverflowError, RecursionError):
+        except (ValueError, LookupError, TypeError, AttributeError, StopIteration, OverflowError, RecursionError):
             version = Version(number, info.modified, UNREADABLE)
         yield version
 

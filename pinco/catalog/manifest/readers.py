@@ -33,7 +33,7 @@ _ORDER = ("sequence", "row", "variant")
 _PLACE = (*_ORDER, "job_id", "status")
 """Columns that decide which row of a job is visible, and where it stands."""
 
-_READ_AHEAD = {"batch_readahead": 4, "fragment_readahead": 2}
+READ_AHEAD = {"batch_readahead": 4, "fragment_readahead": 2}
 """Few files at once: years of rows go through in a gigabyte of memory, and two cores are busy all the same."""
 
 
@@ -230,7 +230,7 @@ def _read(table: ManifestTable, columns: Sequence[str], where: pc.Expression | N
     dataset = table.dataset()
     there = [name for name in columns if name in dataset.schema.names]
     with table_errors(table.store, table.delta):
-        rows = dataset.to_table(there, filter=where, **_READ_AHEAD)
+        rows = dataset.to_table(there, filter=where, **READ_AHEAD)
     return _conform(table, rows, columns)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any, Literal, Self, cast
 
 import pyarrow as pa
@@ -239,9 +240,8 @@ def is_settled(status: str, transient: bool) -> bool:
 
 def to_table(rows: Iterable[Row]) -> pa.Table:
     """Rows as an Arrow table of exactly `SCHEMA`."""
-    names = SCHEMA.names
-    values = [[getattr(row, name) for name in names] for row in rows]
-    columns = list(zip(*values, strict=True)) if values else [() for _ in names]
+    values = list(map(attrgetter(*SCHEMA.names), rows))
+    columns = list(zip(*values, strict=True)) if values else [() for _ in SCHEMA]
     arrays = [pa.array(column, type=kind) for column, kind in zip(columns, SCHEMA.types, strict=True)]
     return pa.Table.from_arrays(arrays, schema=SCHEMA)
 

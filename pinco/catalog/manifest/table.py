@@ -24,6 +24,7 @@ from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_a
 from pinco.catalog.manifest.connect import TABLE, ManifestError, open_delta, sync_version, table_errors
 from pinco.catalog.manifest.history import NOTE, history
 from pinco.catalog.manifest.schema import DONE, SCHEMA, SCHEMA_VERSION, VERSION_KEY, Row, to_table, with_sequence
+from pinco.catalog.store.access import DEFAULT_ACCESS, StoreAccess
 from pinco.catalog.store.base import Store
 from pinco.errors import first_line
 
@@ -265,6 +266,22 @@ class ManifestTable:
             )
         if "job_id" not in {field.name for field in delta.schema().fields}:
             raise ManifestError(f"{self.store.uri_of(TABLE)} is a Delta table, but not a manifest")
+
+
+def open_manifest(
+    uri: str, access: StoreAccess = DEFAULT_ACCESS, *, as_of: int | datetime | None = None
+) -> ManifestTable:
+    """The manifest of the store at `uri`; see `ManifestTable`.
+
+    Args:
+        uri: A folder, or `s3://bucket/prefix`.
+        access: How S3 is reached.
+        as_of: An earlier version, or a time, to read the manifest as it was then; None = as it is.
+
+    Raises:
+        StoreError: The store or its manifest cannot be read.
+    """
+    return ManifestTable(access.open(uri), as_of=as_of)
 
 
 class _BehindError(Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -10,23 +11,26 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import BloomFilterProperties, ColumnProperties, WriterProperties
 
-from pinco.catalog.delivery.images import IMAGES, key_of_image
+from pinco.catalog.delivery.images import IMAGES, is_image_key, key_of_image
 from pinco.catalog.manifest.connect import TABLE, table_errors
-from pinco.catalog.manifest.pending import PENDING, image_of, pending_key
+from pinco.catalog.manifest.pending import PENDING, image_of, is_pending_key, pending_key
 from pinco.catalog.manifest.table import ManifestTable
 from pinco.catalog.store.base import ObjectInfo
 
 GRACE = timedelta(days=7)
 """How long what nobody names is left alone: longer than any run takes, so that nobody is about to append it."""
 
-MANY_FILES = 100
-"""Files from one run on, from which it compacts the table when it ends."""
-
 FILE_BYTES = 256 * 2**20
+"""Size of compacted files, about. Larger ones are left alone by later compactions."""
+
+RUNNING_FILE_BYTES = 32 * 2**20
+"""The same while a run goes on, which compacts often: what it rewrites each time is no more than this."""
+
 GROUP_ROWS = 2**16
 """Rows of a row group: what is read for one row, once its Bloom filter said that it may be there."""
 
 _RANDOM = ("job_id", "image_uri", "image_sha256", "pixels_sha256", "recipe")  # no value twice: a dictionary is in vain
+_DATA_FILE = re.compile(r"part-\d+-.+\.parquet")
 _CHUNK = 500_000  # images that are judged at once; bounds the memory
 
 COMPACTED = WriterProperties(
@@ -69,10 +73,14 @@ class Vacuumed:
     size: int
 
 
-def compact(table: ManifestTable) -> Compacted:
+def compact(table: ManifestTable, *, file_bytes: int = FILE_BYTES) -> Compacted:
     """Put small files together and write a checkpoint.
 
     Readers and runs go on meanwhile, and earlier versions stay readable.
+
+    Args:
+        table: The manifest.
+        file_bytes: Size that files get, about.
 
     Raises:
         ManifestError: The table cannot be written, or another compaction was faster.
@@ -82,7 +90,7 @@ def compact(table: ManifestTable) -> Compacted:
         return Compacted(0, 0)
     with table_errors(table.store):
         before = len(table.delta.file_uris())
-        table.delta.optimize.compact(target_size=FILE_BYTES, max_concurrent_tasks=1, writer_properties=COMPACTED)
+        table.delta.optimize.compact(target_size=file_bytes, max_concurrent_tasks=1, writer_properties=COMPACTED)
         table.delta.create_checkpoint()
         return Compacted(before, len(table.delta.file_uris()))
 
@@ -102,18 +110,18 @@ def vacuum(
         delete: Remove it; otherwise it is only said.
     """
     store, before = table.store, (now or datetime.now(UTC)) - grace
-    table_files = _unneeded_files(table, grace, now, delete)
-    waiting = {info.key: info for info in store.list(PENDING)}
+    table_files = _unneeded_files(table, grace, now)
+    waiting = {info.key: info for info in store.list(PENDING) if is_pending_key(info.key)}
     orphans: list[ObjectInfo] = []
     # The listing comes before the look at the rows: what is appended after it is in the rows that are read next.
-    listing = (info for info in store.list(IMAGES) if info.modified < before)
+    listing = (info for info in store.list(IMAGES) if info.modified < before and is_image_key(info.key))
     while chunk := list(islice(listing, _CHUNK)):
         table.refresh()
         named = _named(table, chunk)
         orphans += [info for info in chunk if info.key not in named and pending_key(info.key) not in waiting]
     in_vain = [info for info in waiting.values() if info.modified < before and not store.head(image_of(info.key))]
     if delete:
-        store.delete_many([info.key for info in (*orphans, *in_vain)])
+        store.delete_many([info.key for info in (*table_files, *orphans, *in_vain)])
         store.sweep(before)
     return Vacuumed(
         table_files=tuple(info.key for info in table_files),
@@ -123,7 +131,7 @@ def vacuum(
     )
 
 
-def _unneeded_files(table: ManifestTable, grace: timedelta, now: datetime | None, delete: bool) -> list[ObjectInfo]:
+def _unneeded_files(table: ManifestTable, grace: timedelta, now: datetime | None) -> list[ObjectInfo]:
     """Files in the table's folder that no version within `grace` needs: compacted ones, and those of lost races."""
     if table.delta is None:
         return []
@@ -131,8 +139,10 @@ def _unneeded_files(table: ManifestTable, grace: timedelta, now: datetime | None
     hours = max(0, int(age.total_seconds() // 3600))
     sizes = {info.key: info for info in table.store.list(f"{TABLE}/")}
     with table_errors(table.store):
-        found = table.delta.vacuum(hours, dry_run=not delete, enforce_retention_duration=False, full=True)
-    keys = (f"{TABLE}/{path.rpartition('/')[2]}" for path in found)
+        found = table.delta.vacuum(hours, dry_run=True, enforce_retention_duration=False, full=True)
+    # The library would remove whatever it finds; a note that somebody left there is not ours to delete.
+    names = (path.rpartition("/")[2] for path in found)
+    keys = (f"{TABLE}/{name}" for name in names if _DATA_FILE.fullmatch(name))
     return [sizes[key] for key in keys if key in sizes]
 
 

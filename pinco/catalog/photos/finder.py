@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import unicodedata
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 
 from pinco.catalog.photos.listing import Catalog, CatalogPhoto
 from pinco.catalog.sheet.problems import Problems, did_you_mean
@@ -16,6 +18,9 @@ from pinco.catalog.store.address import absolute, join
 from pinco.catalog.store.base import ObjectInfo, StoreError
 
 _LOOKERS = 16
+_MOST_COMPARISONS = 300_000
+"""Of SKUs with all products of the catalog, for suggestions: seconds. With the wrong catalog it would be hours."""
+
 _SCIENTIFIC = re.compile(r"\d([.,]\d+)?E\+?\d+", re.IGNORECASE)
 
 
@@ -32,6 +37,7 @@ class PhotoFinder:
         self._folders = list(dict.fromkeys([absolute(sheet_path).rpartition("/")[0], catalog.folder]))
         self._catalog = catalog
         self._access = access
+        self._comparisons = 0
         self._seen: dict[str, ObjectInfo | str | None] = {
             photo.uri: photo.info for photos in catalog.photos.values() for photo in photos if photo.info
         }
@@ -78,7 +84,8 @@ class PhotoFinder:
             if isinstance(info, str):
                 problems.error(f"the photo cannot be read: {info}", row=row.row, column=column, value=value)
                 return None
-        message = f"there is no photo at {' or '.join(places)}" if places else "this is not an address of a photo"
+        looked = list(dict.fromkeys(unicodedata.normalize("NFC", place) for place in places))
+        message = f"there is no photo at {' or '.join(looked)}" if looked else "this is not an address of a photo"
         hint = self._image_hint(row.image or places[0], places) or "Correct the path, or copy the photo there."
         problems.error(message, row=row.row, column=column, value=value, hint=hint)
         return None
@@ -87,9 +94,12 @@ class PhotoFinder:
         """The addresses at which the row's photo may be, best first."""
         if row.image is None:
             photos = self._catalog.photos.get(row.sku, ())
-            return [photos[0].uri] if len(photos) == 1 else []
+            if len(photos) != 1:
+                return []
+            return [photos[0].uri] if photos[0].info else _spellings(photos[0].uri)
         try:
-            return list(dict.fromkeys(join(folder, row.image) for folder in self._folders))
+            found = (spelling for folder in self._folders for spelling in _spellings(join(folder, row.image)))
+            return list(dict.fromkeys(found))
         except StoreError:
             return []
 
@@ -102,10 +112,16 @@ class PhotoFinder:
     def _sku_hint(self, sku: str) -> str:
         if _SCIENTIFIC.fullmatch(sku):
             return "A spreadsheet has turned this SKU into a number: format the column as text."
-        padded = [known for known in self._catalog.photos if known.lstrip("0") == sku.lstrip("0") and sku.strip("0")]
-        if padded:
-            return f"Did you mean {padded[0]!r}? A spreadsheet may have removed the zeros: format the column as text."
-        return did_you_mean(sku, self._catalog.photos)
+        padded = self._by_digits.get(sku.lstrip("0"))
+        if padded and sku.strip("0"):
+            return f"Did you mean {padded!r}? A spreadsheet may have removed the zeros: format the column as text."
+        self._comparisons += len(self._catalog.photos)
+        return did_you_mean(sku, self._catalog.photos) if self._comparisons <= _MOST_COMPARISONS else ""
+
+    @cached_property
+    def _by_digits(self) -> dict[str, str]:
+        """The catalog's SKUs by what is left of them without leading zeros; the first one where several are alike."""
+        return {sku.lstrip("0"): sku for sku in reversed(list(self._catalog.photos))}
 
     def _image_hint(self, image: str, places: list[str]) -> str:
         wanted = os.path.basename(image.replace("\\", "/"))
@@ -114,3 +130,8 @@ class PhotoFinder:
             with contextlib.suppress(OSError):  # an s3:// prefix, or a folder that is not there either
                 names.update(os.listdir(folder))
         return did_you_mean(wanted, names - {wanted})
+
+
+def _spellings(uri: str) -> list[str]:
+    """An address as written, and with its accents composed and decomposed: file systems and spreadsheets differ."""
+    return list(dict.fromkeys([uri, unicodedata.normalize("NFC", uri), unicodedata.normalize("NFD", uri)]))

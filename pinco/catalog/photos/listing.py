@@ -9,13 +9,12 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from pinco.catalog.sheet.csv_table import read_csv
+from pinco.catalog.photos.parquet_table import read_parquet
+from pinco.catalog.sheet.csv_table import MAX_TABLE, Table, read_csv
 from pinco.catalog.sheet.problems import Problems, SheetError, SheetProblem
 from pinco.catalog.store.access import DEFAULT_ACCESS, StoreAccess, open_store
 from pinco.catalog.store.address import absolute, join, uri_scheme
@@ -79,9 +78,9 @@ def read_catalog(uri: str, *, access: StoreAccess = DEFAULT_ACCESS) -> Catalog:
     photos: list[CatalogPhoto] = []
     try:
         if uri.casefold().endswith((".csv", ".tsv", ".txt")):
-            photos = _from_csv(access.read(uri), folder, problems)
+            photos = _from_csv(access.read(uri, max_bytes=MAX_TABLE), folder, problems)
         elif uri.casefold().endswith((".parquet", ".pq")):
-            photos = _from_parquet(access.read(uri), folder, problems)
+            photos = _from_parquet(access.read(uri, max_bytes=MAX_TABLE), folder, problems)
         else:
             folder = uri.rstrip("/")
             photos = _from_listing(folder, access, problems)
@@ -95,48 +94,24 @@ def read_catalog(uri: str, *, access: StoreAccess = DEFAULT_ACCESS) -> Catalog:
 
 
 def _from_csv(data: bytes, folder: str, problems: Problems) -> list[CatalogPhoto]:
-    table = read_csv(data, problems, ["sku", "image"])
-    names = {name: name.casefold() for name in table.columns}
-    rows = ((row.number, {names[name]: cell for name, cell in row.cells.items()}) for row in table.rows)
-    return _from_rows(rows, table.columns, folder, problems)
+    return _from_table(read_csv(data, problems, ["sku", "image"]), folder, problems)
 
 
 def _from_parquet(data: bytes, folder: str, problems: Problems) -> list[CatalogPhoto]:
-    try:
-        table = pq.read_table(pa.BufferReader(data))
-    except pa.ArrowException as error:
-        problems.error(f"this is not a Parquet file: {error}")
-        return []
-    table = table.rename_columns([str(name).strip() for name in table.column_names])
-    for name in table.column_names:
-        if name.casefold() == "sku" and pa.types.is_integer(table.schema.field(name).type):
-            problems.warn(
-                "the SKUs are numbers, so leading zeros are lost", column=name, hint="Write the column as text."
-            )
-    rows = (
-        (
-            number,
-            {
-                name.casefold(): text
-                for name, value in row.items()
-                # NaN, which pandas writes for an empty cell, is not equal to itself
-                if isinstance(value, str | int | float) and value == value and (text := str(value).strip())
-            },
-        )
-        for number, row in enumerate(table.to_pylist(), start=2)
-    )
-    return _from_rows(rows, table.column_names, folder, problems)
+    return _from_table(read_parquet(data, problems), folder, problems)
 
 
-def _from_rows(
-    rows: Iterable[tuple[int, dict[str, str]]], columns: Iterable[str], folder: str, problems: Problems
-) -> list[CatalogPhoto]:
-    present = {column.casefold() for column in columns}
+def _from_table(table: Table, folder: str, problems: Problems) -> list[CatalogPhoto]:
+    names = {name: name.casefold() for name in table.columns}
+    present = Counter(names.values())
+    for name in (name for name, count in present.items() if count > 1):
+        problems.error("this column occurs twice", row=1, column=name, hint="Keep one of the two.")
     for needed in ("sku", "image"):
         if needed not in present and not problems.errors:
             problems.error(f"the column {needed} is missing", row=1, hint="A catalog has the columns sku and image.")
     photos = []
-    for number, cells in rows:
+    for row in table.rows:
+        number, cells = row.number, {names[name]: cell for name, cell in row.cells.items()}
         sku, image = cells.pop("sku", None), cells.pop("image", None)
         if sku is None and image is None:
             continue
@@ -151,7 +126,8 @@ def _from_rows(
         except StoreError as error:
             problems.error(str(error), row=number, column="image", value=image)
             continue
-        variables = {re.sub(r"\W+", "_", name): cell for name, cell in cells.items()}
+        # Composed and decomposed accents look alike and must not give two prompts.
+        variables = {re.sub(r"\W+", "_", name): unicodedata.normalize("NFC", cell) for name, cell in cells.items()}
         photos.append(CatalogPhoto(unicodedata.normalize("NFC", sku), uri, variables))
     return photos
 
@@ -165,6 +141,12 @@ def _from_listing(folder: str, access: StoreAccess, problems: Problems) -> list[
     for info in store.list():
         stem, suffix = os.path.splitext(info.key.rpartition("/")[2])
         if suffix.casefold() in PHOTO_SUFFIXES:
+            if not _is_unicode(info.key):
+                problems.warn(
+                    f"the name of the file {info.key!r} is not valid UTF-8, so it is left out",
+                    hint="Rename it with ordinary letters.",
+                )
+                continue
             sku = unicodedata.normalize("NFC", stem)
             photos.append(CatalogPhoto(sku, store.uri_of(info.key), {}, info))
     return photos
@@ -176,3 +158,12 @@ def _by_sku(photos: Iterable[CatalogPhoto]) -> dict[str, tuple[CatalogPhoto, ...
     for photo in photos:
         grouped.setdefault(photo.sku, {}).setdefault(photo.uri, photo)
     return {sku: tuple(by_uri.values()) for sku, by_uri in grouped.items()}
+
+
+def _is_unicode(name: str) -> bool:
+    """False for the name of a file that was written in another encoding: no table could hold it."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,13 +1,15 @@
 """The source index: the hash of every photo, so that planning reads a photo only once.
 
-Entries are keyed by (address, ETag or modification time, size) and kept in the store. The index is a cache: losing it
-costs only time, and a snapshot that cannot be read is ignored.
+Entries are keyed by (address, ETag, size) and kept in the store. The index is a cache: losing it costs only time, a
+snapshot that cannot be read is ignored, and so are files that are none.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import logging
+import re
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -19,11 +21,19 @@ from tenacity import retry, retry_if_result, stop_after_attempt, wait_random_exp
 from pinco.catalog.ids.job import Size
 from pinco.catalog.store.access import DEFAULT_ACCESS, StoreAccess
 from pinco.catalog.store.base import ObjectInfo, ObjectNotFoundError, Store, StoreError
+from pinco.errors import first_line
 from preprocessing.decode import read_size
 from preprocessing.errors import PhotoError
 
+log = logging.getLogger(__name__)
+
 SOURCES = "_sources/"
+MAX_PHOTO = 256 * 2**20
+"""Bytes of a photo; larger files are not read. (50 million pixels of 8-bit RGB are 150 MB without any compression.)"""
+
 _READERS = 8
+_SNAPSHOT = re.compile(re.escape(SOURCES) + r"(\d{12,15})\.parquet")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 _SCHEMA = pa.schema(
     [
@@ -118,9 +128,9 @@ class SourceIndex:
             self._load()
             return False
         self._new = 0
-        for info in list(self._store.list(SOURCES)):
-            if info.key < _key(self._seq):  # the one before stays: another process may be reading it
-                self._store.delete(info.key)
+        for seq, key in self._snapshots():
+            if seq < self._seq:  # the one before stays: another process may be reading it
+                self._store.delete(key)
         self._seq += 1
         return True
 
@@ -128,20 +138,26 @@ class SourceIndex:
         known = self._known.get(uri)
         return known is not None and (known.etag, known.size) == (info.etag, info.size)
 
+    def _snapshots(self) -> list[tuple[int, str]]:
+        """Numbers and keys of the snapshots, the oldest first."""
+        found = ((_SNAPSHOT.fullmatch(info.key), info.key) for info in self._store.list(SOURCES))
+        return sorted((int(match[1]), key) for match, key in found if match)
+
     def _load(self) -> None:
-        """Read the latest snapshot; entries of this process are newer and are kept."""
-        keys = [info.key for info in self._store.list(SOURCES)]
-        if not keys:
-            return
-        self._seq = int(keys[-1].removeprefix(SOURCES).partition(".")[0])
-        try:
-            table = pq.read_table(pa.BufferReader(self._store.get(keys[-1])), schema=_SCHEMA)
-        except (StoreError, pa.ArrowException):
-            return
-        self._known = {row["uri"]: Source(**row) for row in table.to_pylist()} | self._known
+        """Read the latest snapshot that can be read; entries of this process are newer and are kept."""
+        snapshots = self._snapshots()
+        self._seq = max((seq for seq, _ in snapshots), default=0)
+        for _, key in reversed(snapshots):
+            try:
+                self._known = _from_bytes(self._store.get(key)) | self._known
+                return
+            except Exception as error:  # pyarrow raises a dozen kinds; whatever it is, only time is lost
+                log.warning("%s cannot be read and is left out: %s", self._store.uri_of(key), first_line(error))
 
 
 def _look(uri: str, info: ObjectInfo, access: StoreAccess) -> Source | str:
+    if info.size > MAX_PHOTO:
+        return f"the file has {info.size / 2**20:,.0f} MiB; at most {MAX_PHOTO // 2**20} MiB are read"
     try:
         data = access.read(uri)
     except ObjectNotFoundError:
@@ -161,5 +177,18 @@ def _key(seq: int) -> str:
 
 def _to_bytes(sources: Iterable[Source]) -> bytes:
     buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist([asdict(source) for source in sources], _SCHEMA), buffer, compression="zstd")
+    table = pa.Table.from_pylist([asdict(source) for source in sources], _SCHEMA)
+    pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
     return buffer.getvalue()
+
+
+def _from_bytes(data: bytes) -> dict[str, Source]:
+    """The sound entries of a snapshot, by address; any damage that its checksums find is an error."""
+    table = pq.read_table(pa.BufferReader(data), schema=_SCHEMA, page_checksum_verification=True, use_threads=False)
+    sources = [Source(**row) for row in table.to_pylist()]
+    return {source.uri: source for source in sources if _is_sound(source)}
+
+
+def _is_sound(source: Source) -> bool:
+    sides = [side for side in (source.width, source.height) if side is not None]
+    return _SHA256.fullmatch(source.sha256) is not None and len(sides) in (0, 2) and all(side > 0 for side in sides)

@@ -18,6 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pinco.catalog.delivery.images import key_of_image
 from pinco.catalog.manifest.schema import STATUSES, Row
+from pinco.catalog.photos.sources import MAX_PHOTO
 from pinco.catalog.report.thumbnails import thumbnail_uri
 from pinco.catalog.store.access import DEFAULT_ACCESS, StoreAccess
 from pinco.catalog.store.base import Store, StoreError
@@ -146,7 +147,7 @@ def _products(rows: Sequence[Row], store: Store, access: StoreAccess, folder: st
 
 def _source(uri: str, access: StoreAccess) -> str | None:
     try:
-        return thumbnail_uri(access.read(uri), SOURCE_SIDE)
+        return thumbnail_uri(access.read(uri, max_bytes=MAX_PHOTO), SOURCE_SIDE)
     except StoreError:
         return None
 

@@ -13,6 +13,7 @@ from pinco.catalog.ids.job import Size
 from pinco.catalog.sheet.cells import CellError, parse_size
 from pinco.catalog.sheet.problems import did_you_mean
 from pinco.errors import PincoError
+from pinco.validation import in_words, is_unknown_name, shown
 
 UNREADABLE_SIZE: Size = (512, 512)
 """Stands for "source" where the photo's size cannot be read. The row will fail, but its ids need a size."""
@@ -83,8 +84,9 @@ def read_channels(presets: Mapping[str, Mapping[str, Any]]) -> dict[str, Channel
         except ValidationError as error:
             for found in error.errors():
                 key = str(found["loc"][0]) if found["loc"] else ""
-                hint = did_you_mean(key, _Preset.model_fields) if found["type"] == "extra_forbidden" else ""
-                wrong.append(f"channel {name!r}, {key}: {found['msg']} {hint}".rstrip())
+                hint = did_you_mean(key, _Preset.model_fields) if is_unknown_name(found) else ""
+                words = "write width x height as in 1024x768, or source" if key == "size" else in_words(found)
+                wrong.append(f"channel {name!r}, {key}: {words}; found {shown(found['input'])}. {hint}".rstrip())
     if wrong:
-        raise ChannelError("\n".join(wrong))
+        raise ChannelError("\n".join(dict.fromkeys(wrong)))
     return channels

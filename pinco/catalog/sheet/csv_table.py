@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 from pinco.catalog.sheet.problems import Problems
 
+MAX_TABLE = 512 * 2**20
+"""Bytes of a sheet's or a catalog's file; larger ones are not read."""
+
 DELIMITERS = (",", ";", "\t")
 
 _EXCEL_TEXT = re.compile(r'="((?:[^"]|"")*)"')

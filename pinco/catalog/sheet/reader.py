@@ -29,7 +29,7 @@ from typing import Any, Literal
 
 from pinco.catalog.ids.job import Size
 from pinco.catalog.sheet import cells
-from pinco.catalog.sheet.csv_table import Table, TableRow, read_csv
+from pinco.catalog.sheet.csv_table import MAX_TABLE, Table, TableRow, read_csv
 from pinco.catalog.sheet.problems import Problems, SheetError, SheetProblem, did_you_mean, one_of
 from pinco.catalog.store.access import DEFAULT_ACCESS, StoreAccess
 from pinco.catalog.store.base import StoreError
@@ -104,7 +104,7 @@ def read_sheet(path: str | Path, *, access: StoreAccess = DEFAULT_ACCESS) -> She
         SheetError: The file is missing, is not CSV, or lacks columns that every row needs.
     """
     try:
-        data = access.read(str(path))
+        data = access.read(str(path), max_bytes=MAX_TABLE)
     except StoreError as error:
         raise SheetError(
             [SheetProblem(None, None, None, f"the sheet cannot be read: {error}", None, str(path))]

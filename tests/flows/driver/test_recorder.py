@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.driver import recorder as module
 from flows.driver.endings import TooManyFailuresError
 from flows.driver.recorder import Recorder
 from flows.settings import CommitSettings, FailureSettings
@@ -18,7 +19,7 @@ from pinco.catalog.manifest.readers import read_rows
 from pinco.catalog.manifest.schema import Row, Status
 from pinco.catalog.manifest.table import ManifestTable
 from pinco.catalog.store.access import open_store
-from pinco.catalog.store.base import Store
+from pinco.catalog.store.base import Store, StoreError
 
 NewRecorder = Callable[..., Recorder]
 
@@ -191,3 +192,47 @@ def test_the_snapshot_counts_by_status_and_is_a_copy(new_recorder: NewRecorder, 
     before = recorder.snapshot()
     recorder.add([failed(0), failed(1)])
     assert (before.total(), recorder.snapshot()) == (0, {"failed": 2})
+
+
+def test_a_long_run_compacts_as_it_goes_and_when_it_ends(
+    new_recorder: NewRecorder, failed: Callable[..., Row], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "COMPACT_EVERY", 3)
+    recorder = new_recorder(rows=1)
+    files = []
+    for number in range(7):
+        recorder.add([failed(number)])
+        delta = ManifestTable(store).delta
+        assert delta is not None
+        files.append(len(delta.file_uris()))
+    assert files == [1, 2, 1, 2, 3, 1, 2]
+    recorder.close()
+    assert [version.operation for version in history(store)][:2] == ["OPTIMIZE", "WRITE"]
+    assert visible(store) == 7
+
+
+def test_a_short_run_leaves_its_files(new_recorder: NewRecorder, failed: Callable[..., Row], store: Store) -> None:
+    recorder = new_recorder(rows=1)
+    recorder.add([failed(0)])
+    recorder.add([failed(1)])
+    recorder.close()
+    assert "OPTIMIZE" not in {version.operation for version in history(store)}
+
+
+def test_a_compaction_that_fails_does_not_fail_the_run(
+    new_recorder: NewRecorder,
+    failed: Callable[..., Row],
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def lose(*_: object, **__: object) -> None:
+        raise StoreError("another compaction was faster")
+
+    monkeypatch.setattr(module, "COMPACT_EVERY", 1)
+    monkeypatch.setattr(module, "compact", lose)
+    recorder = new_recorder()
+    recorder.add([failed(0)])
+    recorder.close()
+    assert visible(store) == 1
+    assert "another compaction was faster" in caplog.text

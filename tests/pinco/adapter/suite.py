@@ -457,6 +457,17 @@ class AdapterSuite(ABC):
         uncached = self.run(backbone, inputs, adapter, adapter.encode(*subject_inputs))
         torch.testing.assert_close(self.run(backbone, inputs, adapter, subject), uncached, atol=1e-6, rtol=0)
 
+    @torch.no_grad()
+    def test_a_cache_that_was_made_at_scale_zero_serves_other_scales(
+        self, backbone: Any, inputs: Inputs, subject_inputs: tuple[Tensor, Tensor]
+    ) -> None:
+        adapter = self.new_adapter(backbone).attach(backbone)
+        adapter.scale = 0.0
+        subject = adapter.encode(*subject_inputs, cache=True)
+        adapter.scale = 1.0
+        wanted = self.run(backbone, inputs, adapter, adapter.encode(*subject_inputs))
+        torch.testing.assert_close(self.run(backbone, inputs, adapter, subject), wanted, atol=1e-6, rtol=0)
+
     def test_caching_needs_the_backbones_positions(self, backbone: Any, subject_inputs: tuple[Tensor, Tensor]) -> None:
         with pytest.raises(AdapterNotAttachedError, match="attach the adapter"):
             self.new_adapter(backbone).encode(*subject_inputs, cache=True)

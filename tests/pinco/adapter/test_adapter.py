@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pinco.adapter import PincoAdapter
 from pinco.adapter.families import UnknownFamilyError
+from pinco.adapter.positions import Rotary
 from pinco.generation.builtin import ADAPTER, assets
 from tests.pinco.adapter.suite import SMALL
 
@@ -104,3 +105,6 @@ def test_attentions_and_positions_are_the_backbones(
     adapter.attach(transformer)
     assert list(adapter.attentions()) == [1, 3]
     assert adapter.positions(SMALL, "cpu") is adapter.positions(SMALL, "cpu")
+    upright, lying = (adapter.positions(grid, "cpu") for grid in (SMALL, SMALL[::-1]))
+    assert isinstance(upright, Rotary) and isinstance(lying, Rotary)
+    assert upright.cos.shape == lying.cos.shape and not torch.equal(upright.cos, lying.cos)

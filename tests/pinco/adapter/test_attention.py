@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pinco.adapter import attention
-from pinco.adapter.attention import can_fuse, fused, reference, separate, subject_attention
+from pinco.adapter.attention import SMALLEST_WEIGHT, can_fuse, fused, reference, separate, subject_attention
 
 # Largest relative error (norm of the difference over norm of the reference) allowed for outputs and gradients.
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 5e-6, torch.bfloat16: 3e-2}
@@ -111,13 +111,22 @@ def test_the_mixture_a_equals_one_minus_b_has_its_gradient() -> None:
     assert _error(gradients[1], gradients[0]) < TOLERANCE[torch.float64]
 
 
-def test_the_backbones_share_may_vanish() -> None:
-    """b = -1 with overwhelming subject keys: the divisor w1 of the backward pass runs against zero."""
-    q, k, v, ks, vs = _tensors(torch.float32)
-    q, ks = q.abs().requires_grad_(), ks.abs() * 40
-    out = fused(q, k, v, ks, vs, torch.tensor(1.0), torch.tensor(-1.0))
-    (gradient,) = torch.autograd.grad(out.sum(), q)
-    assert torch.isfinite(gradient).all()
+@pytest.mark.parametrize(("a", "b", "sign"), [(1.0, -1.0, -1), (0.0, 1.0, 1)], ids=["b to -1", "b to 1"])
+def test_the_backbones_share_may_vanish(a: float, b: float, sign: int) -> None:
+    """The weight w1 of the backbone's share, by which the backward pass divides, is zero in every row.
+
+    At `a = 1` where b is -1 and the subject is not looked at; at `a = 1 - b` where b is 1 and nothing else is.
+    """
+    tensors = _tensors(torch.float64)
+    q, k, v, ks, vs = (tensor.abs() + 1 if number in (0, 3) else tensor for number, tensor in enumerate(tensors))
+    q, k, v, vs = (tensor.requires_grad_() for tensor in (q, k, v, vs))
+    ks = sign * (400 + 40 * ks)
+    gradients = []
+    for compute in (reference, fused):
+        out = compute(q, k, v, ks, vs, *torch.tensor([a, b], dtype=torch.float64))
+        gradients.append(torch.autograd.grad(out.square().sum() + out.sum(), (q, k, v, vs)))
+    for wanted, value in zip(*gradients, strict=True):
+        torch.testing.assert_close(value, wanted, atol=100 * SMALLEST_WEIGHT, rtol=1e-5)
 
 
 def test_only_what_needs_a_gradient_gets_one() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 
 from pinco.adapter import AdapterNotAttachedError, AlreadyAttachedError, BackboneMismatchError, PincoAdapter
 from pinco.adapter.tokens import unpack
+from pinco.knobs import KNOBS
 from pinco.pipelines.families import UnknownPipelineError
 from pinco.pipelines.pipeline import NoTextEncoderError, PincoPipeline, load_pipeline
 from preprocessing.canvas import Canvas
@@ -57,6 +59,7 @@ def test_an_image_is_byte_identical_whatever_else_is_in_the_call(pinco: PincoPip
 def test_a_batch_makes_the_same_images_up_to_rounding(pinco: PincoPipeline, make_canvas: MakeCanvas) -> None:
     """What accelerators do: requests with equal settings share the calls, the others keep their place."""
     encoded, requests = pinco.encode_canvas(make_canvas()), _requests(pinco)
+    requests.append(pinco.defaults.request(PROMPT, seed=5, steps=2, true_cfg=2.0))
     alone = pinco.generate(encoded, requests)
     samples: list[int] = []
     hook = pinco.pipe.transformer.register_forward_pre_hook(
@@ -67,9 +70,31 @@ def test_a_batch_makes_the_same_images_up_to_rounding(pinco: PincoPipeline, make
     together = batching.generate(encoded, requests)
     hook.remove()
     # Two guidance branches of every image and step, whether in one call or in two; fewer calls than alone.
-    assert sum(samples) == 2 * (2 * 2 + 3 + 2) and len(samples) <= 2 * (2 + 3 + 2)
+    assert sum(samples) == 2 * (3 * 2 + 3 + 2) and len(samples) <= 2 * (2 + 3 + 2)
     for one, other in zip(alone, together, strict=True):
         assert np.abs(one.astype(int) - other.astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize("knob", KNOBS)
+def test_requests_that_differ_in_a_knob_share_no_batch(
+    pipe: Any, make_canvas: MakeCanvas, knob: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pinco = PincoPipeline(pipe, one_at_a_time=False)
+    sizes: list[int] = []
+    make = PincoPipeline._generate_alike
+
+    def watch(self: PincoPipeline, encoded: Any, requests: Any) -> Any:
+        sizes.append(len(requests))
+        return make(self, encoded, requests)
+
+    monkeypatch.setattr(PincoPipeline, "_generate_alike", watch)
+    one = pinco.defaults.request(PROMPT, seed=1, steps=1, true_cfg=2.0, guidance=1.0)
+    value = getattr(one, knob)
+    pinco.generate(
+        pinco.encode_canvas(make_canvas()),
+        [one, replace(one, **{knob: not value if isinstance(value, bool) else value + 1}), replace(one, seed=2)],
+    )
+    assert sizes == [2, 1]
 
 
 def test_the_bare_backbone_knows_nothing_of_the_product(
@@ -109,6 +134,22 @@ def test_blending_puts_the_product_where_the_mask_is(pipe: Any, make_canvas: Mak
     torch.testing.assert_close(scaled[0][inside], clean[inside], atol=1e-5, rtol=1e-5)
     assert not torch.allclose(scaled[1][inside], clean[inside], atol=1e-2)
     assert not torch.allclose(scaled[0][..., 0:1, 0:1], clean[..., 0:1, 0:1], atol=1e-2)
+
+
+def test_blending_renoises_with_the_noise_that_the_image_started_from(pipe: Any, make_canvas: MakeCanvas) -> None:
+    """Of one step the transformer would see nothing but noise: in the second, under the mask, product and noise."""
+    pinco = PincoPipeline(pipe)
+    encoded = pinco.encode_canvas(make_canvas(64, 48, left=0, top=0, side=64))
+    seen: list[torch.Tensor] = []
+    hook = pipe.transformer.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(kwargs["hidden_states"] if not args else args[0]), with_kwargs=True
+    )
+    pinco.generate(encoded, [pinco.defaults.request(PROMPT, seed=1, steps=2, blending=True, true_cfg=1.0)])
+    hook.remove()
+    start, then = seen
+    wanted = pinco.family.renoise(pipe.scheduler, 0, encoded.clean, start)
+    torch.testing.assert_close(then, wanted.to(then), atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(then, encoded.clean.to(then), atol=1e-2)
 
 
 def test_keys_values_and_prompts_are_made_once(
@@ -162,8 +203,12 @@ def test_a_canvas_without_a_product_is_refused(pinco: PincoPipeline, make_canvas
 
 
 def test_it_neither_freezes_nor_moves_an_adapter_in_training(pipe: Any, adapter: PincoAdapter) -> None:
+    parts = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
+    for part in parts:
+        part.train()  # as they are born: with dropout
     adapter.attach(pipe.transformer).train()
     PincoPipeline(pipe, adapter)
+    assert len(parts) > 2 and not any(part.training for part in parts)
     assert adapter.training and all(parameter.requires_grad for parameter in adapter.parameters())
 
 

@@ -178,7 +178,9 @@ def test_resume_of_an_adapter_is_exact(tmp_path: Path, make: Callable[..., Adapt
     assert all(torch.equal(t, straight[name]) for name, t in adapter.state_dict().items())
 
 
-def _seen(adapter: PincoAdapter, data: CachedDataset, bias: float, own_mistakes: float) -> tuple[Noised, Batch, float]:
+def _seen(
+    adapter: PincoAdapter, data: CachedDataset, bias: float, own_mistakes: float, batch_size: int = 6
+) -> tuple[Noised, Batch, float]:
     """What the last forward pass of a step sees when the model is off by `bias` everywhere, and that step's loss."""
     calls: list[tuple[Noised, Batch]] = []
 
@@ -187,7 +189,7 @@ def _seen(adapter: PincoAdapter, data: CachedDataset, bias: float, own_mistakes:
         return noised.target + bias
 
     task = AdapterTask(adapter, predict_with_bias, data, data, own_mistakes=own_mistakes)
-    loss, _ = task.loss(0, 6, torch.Generator().manual_seed(4))
+    loss, _ = task.loss(0, batch_size, torch.Generator().manual_seed(4))
     assert len(calls) == (2 if own_mistakes else 1)
     return *calls[-1], loss.item()
 
@@ -197,6 +199,42 @@ def test_a_model_without_errors_is_trained_as_without_own_mistakes(adapter: Pinc
     own, _, loss = _seen(adapter, cached(), 0.0, 1.0)
     assert torch.allclose(own.x_t, plain.x_t, atol=1e-5)
     assert loss == 0.0
+
+
+@pytest.mark.parametrize("share", [0.25, 0.75])
+def test_a_share_of_the_samples_starts_from_own_mistakes(adapter: PincoAdapter, cached: Make, share: float) -> None:
+    plain, _, _ = _seen(adapter, cached(), 0.5, 0.0, batch_size=400)
+    own, batch, _ = _seen(adapter, cached(), 0.5, share, batch_size=400)
+    subject = batch.cover > 0.5
+    moved = [bool((o - p)[s].any()) for o, p, s in zip(own.target, plain.target, subject, strict=True)]
+    assert sum(moved) / len(moved) == pytest.approx(share, abs=0.08)
+
+
+def test_the_way_back_corrects_at_most_five_times_the_error(adapter: PincoAdapter, cached: Make) -> None:
+    """Down to a noise level of 0.2 all of an error is corrected in one step, below that a part of it."""
+    plain, _, _ = _seen(adapter, cached(), 0.5, 0.0, batch_size=400)
+    own, batch, _ = _seen(adapter, cached(), 0.5, 1.0, batch_size=400)
+    assert own.sigma.min() < 0.1 and own.sigma.max() > 0.9
+    correction = (own.x_t - plain.x_t) / own.sigma.clamp_min(0.2)[:, None, None]
+    subject = batch.cover > 0.5
+    torch.testing.assert_close((own.target - plain.target)[subject], correction[subject], atol=1e-4, rtol=1e-4)
+
+
+def test_own_mistakes_come_from_higher_noise_and_reach_the_same_level(adapter: PincoAdapter, cached: Make) -> None:
+    levels: list[torch.Tensor] = []
+
+    def watch(noised: Noised, batch: Batch, extra: Mapping[str, Any]) -> torch.Tensor:
+        levels.append(noised.sigma)
+        return noised.target
+
+    for share in (0.0, 1.0):
+        task = AdapterTask(adapter, watch, cached(), cached(), own_mistakes=share)
+        task.loss(0, 200, torch.Generator().manual_seed(4))
+    plain, higher, reached = levels
+    assert torch.equal(reached, plain)
+    way = (higher - reached) / (1 - reached)
+    assert bool((way >= -1e-6).all() and (way <= 1 + 1e-6).all())
+    assert way.mean().item() == pytest.approx(0.5, abs=0.06)
 
 
 def test_own_mistakes_replace_the_subject_alone_and_the_target_corrects_them(

@@ -162,6 +162,36 @@ def test_it_learns(tmp_path: Path, make_task: Make, make_config: Make) -> None:
     assert result.validation["error"] < before / 20
 
 
+def test_the_weights_are_those_of_clipped_adamw_written_out(tmp_path: Path, make_task: Make, make_config: Make) -> None:
+    """Loshchilov and Hutter, arXiv 1711.05101, algorithm 2, on gradients clipped to a global norm."""
+    config = make_config(steps=6, weight_decay=0.5, beta2=0.8, max_gradient_norm=0.3)
+    train(make_task(), config, tmp_path)
+    found = load_latest(tmp_path / "checkpoints")
+    assert found is not None
+
+    twin = make_task()
+    groups = twin.parameter_groups(config.learning_rate)
+    named = {name: (p, g["lr"], g.get("weight_decay", 0.5)) for g in groups for name, p in g["params"]}
+    first, second = ({name: torch.zeros_like(p) for name, (p, _, _) in named.items()} for _ in range(2))
+    norms = []
+    for step in range(6):
+        loss, _ = twin.loss(step, config.batch_size, step_generator(config.seed, step))
+        gradients = torch.autograd.grad(loss, [p for p, _, _ in named.values()])
+        norms.append(float(torch.stack([g.square().sum() for g in gradients]).sum().sqrt()))
+        clip = min(1.0, 0.3 / (norms[-1] + 1e-6))
+        for (name, (p, peak, decay)), gradient in zip(named.items(), gradients, strict=True):
+            rate, g = peak * config.learning_rate_at(step), gradient * clip
+            first[name] = 0.9 * first[name] + 0.1 * g
+            second[name] = 0.8 * second[name] + 0.2 * g.square()
+            with torch.no_grad():
+                p.mul_(1 - rate * decay)
+                corrected = (second[name] / (1 - 0.8 ** (step + 1))).sqrt() + 1e-8
+                p.sub_(rate * first[name] / (1 - 0.9 ** (step + 1)) / corrected)
+    assert min(norms) > 0.3 and max(norms) > 1.2 * min(norms)  # Adam would not notice a constant factor
+    for name, (p, _, _) in named.items():
+        torch.testing.assert_close(found[0]["weights"][name], p.detach(), atol=1e-5, rtol=1e-5)
+
+
 def test_checkpoints_and_log_are_written_at_their_steps(tmp_path: Path, make_task: Make, make_config: Make) -> None:
     train(make_task(), make_config(), tmp_path)
     assert sorted(complete_checkpoints(tmp_path / "checkpoints")) == [10, 12]

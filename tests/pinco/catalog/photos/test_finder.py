@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import time
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -102,3 +105,45 @@ def test_a_listed_photo_is_not_looked_up_again(catalog: Catalog, monkeypatch: py
     finder = PhotoFinder("s.csv", catalog)
     finder.look_up([row])
     assert finder.find(row, Problems("s.csv")) is not None
+
+
+@pytest.mark.parametrize("on_disk", ["NFC", "NFD"])
+@pytest.mark.parametrize("written", ["NFC", "NFD"])
+def test_accents_are_found_however_they_are_written(tmp_path: Path, on_disk: Any, written: Any) -> None:
+    name = tmp_path / unicodedata.normalize(on_disk, "Café.png")
+    name.write_bytes(b"x")
+    image = unicodedata.normalize(written, "Café.png")
+    (tmp_path / "c.csv").write_text(f"sku,image\n1,{image}\n", encoding="utf-8")
+    for sheet in (f"sku,image,prompt\n2,{image},x\n", "sku,prompt\n1,x\n"):
+        row = parse_sheet(sheet.encode(), str(tmp_path / "s.csv")).rows[0]
+        finder, problems = PhotoFinder(str(tmp_path / "s.csv"), read_catalog(str(tmp_path / "c.csv"))), Problems("s")
+        finder.look_up([row])
+        found = finder.find(row, problems)
+        assert problems.errors == [] and found is not None
+        assert found[0].uri == str(name)
+
+
+def test_a_folder_named_like_a_photo_is_no_photo(find: Find, tmp_path: Path) -> None:
+    (tmp_path / "sheets" / "album.png").mkdir()
+    uri, (error,) = find("x,album.png")
+    assert uri is None and "there is no photo at" in error.message
+
+
+@pytest.mark.parametrize("image", ["file://[", "file:///a%00b.png", "/", "..", "~nobody-of-this-name/a.png", "s3:///k"])
+def test_any_image_cell_is_a_photo_or_an_error(find: Find, image: str) -> None:
+    uri, errors = find(f"x,{image}")
+    assert uri is None and len(errors) == 1
+
+
+def test_the_wrong_catalog_is_told_in_time(tmp_path: Path) -> None:
+    photos = {f"SKU-{number:06d}": () for number in range(10_000)}
+    finder, problems = PhotoFinder("s.csv", Catalog("c", str(tmp_path), photos)), Problems("s.csv")
+    text = "sku,prompt\n" + "".join(f"sku_{number:06d}x,p\n" for number in range(300))
+    rows = parse_sheet(text.encode(), "s.csv").rows
+    began = time.process_time()
+    for row in rows:
+        finder.find(row, problems)
+    assert time.process_time() - began < 20
+    assert len(problems.errors) == 300
+    hints = [error.suggestion for error in problems.errors]
+    assert any(hints[:30]) and not any(hints[30:])

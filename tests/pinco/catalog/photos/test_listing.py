@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pinco.catalog.photos import listing
 from pinco.catalog.photos.listing import read_catalog
 from pinco.catalog.sheet.problems import SheetError
 from pinco.catalog.store.access import StoreAccess, open_store
@@ -92,6 +94,8 @@ def test_a_product_without_a_photo_is_a_warning(tmp_path: Path) -> None:
         ("c.csv", b"sku,image\n1,gs://b/a.png\n", "row 2, column image: .*not gs://"),
         ("c.csv", b"sku,image\n", "holds no photo"),
         ("c.parquet", b"nonsense", "not a Parquet file"),
+        ("c.csv", b"sku,image\n1,file://[\n", "row 2, column image: .*not an address of a file"),
+        ("c.csv", b"sku,image,SKU\n1,a.png,2\n", "occurs twice"),
     ],
 )
 def test_catalogs_that_cannot_be_used(tmp_path: Path, name: str, content: bytes, message: str) -> None:
@@ -133,3 +137,30 @@ def test_addresses_on_s3_and_relative_ones(monkeypatch: pytest.MonkeyPatch, tmp_
     assert join("s3://b/shop", r".\p\a.png") == "s3://b/shop/p/a.png"
     assert absolute("s3://b/x") == "s3://b/x"
     assert absolute("x/../y") == str(tmp_path / "y")
+
+
+def test_a_name_that_is_not_utf_8_is_left_out_with_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "good.png").write_bytes(b"x")
+    (tmp_path / os.fsdecode(b"caf\xe9.png")).write_bytes(b"x")
+    catalog = read_catalog(str(tmp_path))
+    assert list(catalog.photos) == ["good"]
+    assert "not valid UTF-8" in catalog.warnings[0].message
+
+
+def test_a_catalog_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "c.csv").write_text("sku,image\n1,a.png\n")
+    monkeypatch.setattr(listing, "MAX_TABLE", 10)
+    with pytest.raises(SheetError, match="at most 0 MiB are read"):
+        read_catalog(str(tmp_path / "c.csv"))
+
+
+def test_variables_with_composed_and_decomposed_accents_are_one_text(tmp_path: Path) -> None:
+    (tmp_path / "c.csv").write_text("sku,image,place\n1,a.png,Cafe\u0301\n2,a.png,Caf\u00e9\n", encoding="utf-8")
+    photos = read_catalog(str(tmp_path / "c.csv")).photos
+    assert photos["1"][0].variables == photos["2"][0].variables
+
+
+def test_a_folder_named_like_a_photo_is_searched(tmp_path: Path) -> None:
+    (tmp_path / "album.png").mkdir()
+    (tmp_path / "album.png" / "1.png").write_bytes(b"x")
+    assert list(read_catalog(str(tmp_path)).photos) == ["1"]

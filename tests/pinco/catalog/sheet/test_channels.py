@@ -53,3 +53,19 @@ def test_the_delivery_size_follows_the_photo_only_where_asked() -> None:
     assert BUILT_IN["square"].delivery_size((300, 200)) == (512, 512)
     assert BUILT_IN["source"].delivery_size((300, 200)) == (300, 200)
     assert BUILT_IN["source"].delivery_size(None) == UNREADABLE_SIZE
+
+
+@pytest.mark.parametrize(
+    ("preset", "message"),
+    [
+        ({"size": "512", "quallity": 5}, "quallity: there is no such setting; found 5. Did you mean 'quality'?"),
+        ({"size": "512", "quality": "fine"}, "quality: it must be a whole number; found 'fine'."),
+        ({"size": "512", "format": "gif"}, "format: it must be 'png', 'jpeg' or 'webp'; found 'gif'."),
+        ({"size": {"width": 5}}, "size: write width x height as in 1024x768, or source; found {'width': 5}."),
+        ({}, "size: write width x height as in 1024x768, or source; found {}."),
+    ],
+)
+def test_mistakes_are_plain_sentences(preset: dict[str, object], message: str) -> None:
+    with pytest.raises(ChannelError) as caught:
+        read_channels({"web": preset})
+    assert str(caught.value).startswith(f"channel 'web', {message}")

@@ -16,6 +16,7 @@ from pinco.training.config import TrainingConfig
 from pinco.training.dataset import Batch, CachedDataset
 from pinco.training.loop import train
 from pinco.training.losses import Noised
+from pinco.training.validation import validation_by_region
 
 
 @pytest.mark.parametrize("size", [(64, 64), (96, 48), (48, 96)])
@@ -89,6 +90,13 @@ def test_the_loss_comes_from_the_generator_alone(parts: ToyParts, data: CachedDa
     losses = [task.loss(step, 3, torch.Generator().manual_seed(seed))[0] for step, seed in ((0, 1), (9, 1), (0, 2))]
     assert torch.equal(losses[0], losses[1])
     assert not torch.equal(losses[0], losses[2])
+
+
+def test_validation_draws_its_noise_levels_at_the_schedulers_shift(parts: ToyParts, data: CachedDataset) -> None:
+    wanted = validation_by_region(
+        lambda noised, batch: predict(parts.transformer, noised, batch), data, shift=float(new_scheduler().config.shift)
+    )
+    assert BackboneTask(parts.transformer, data, data).validate() == wanted
 
 
 def test_packed_latents_unpack_as_the_pipeline_does(parts: ToyParts) -> None:
