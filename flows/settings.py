@@ -66,7 +66,7 @@ class CommitSettings(_Section):
         seconds: Time between two appends.
     """
 
-    rows: int = Field(500, ge=1)
+    rows: int = Field(2000, ge=1)
     seconds: float = Field(10.0, gt=0)
 
     @model_validator(mode="before")

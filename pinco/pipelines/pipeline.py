@@ -75,7 +75,7 @@ class PincoPipeline:
         """
         self.pipe = pipe
         self.adapter = adapter
-        self.family = pipeline_family(type(pipe).__name__, "this pipeline")
+        self.family = pipeline_family(type(pipe).__name__, "this pipeline").variant(pipe.config)
         self.dims = family_of(pipe.transformer).dims(pipe.transformer, pipe.vae.config)
         self.defaults = defaults or self.family.usual(pipe.transformer.config)
         self._one_at_a_time = one_at_a_time
@@ -173,7 +173,8 @@ class PincoPipeline:
 
     def _generate_alike(self, encoded: EncodedCanvas, requests: Sequence[GenerationRequest]) -> list[U8]:
         first, family = requests[0], self.family
-        noise = torch.cat([self._noise(request.seed, encoded.size) for request in requests]).to(self.device)
+        generators = [torch.Generator("cpu").manual_seed(request.seed) for request in requests]
+        noise = torch.cat([self._noise(generator, encoded.size) for generator in generators]).to(self.device)
         inputs = dict(self._encoded([request.prompt for request in requests]))
         if first.true_cfg > 1:
             inputs |= family.negative(self._encoded([request.negative or "" for request in requests]))
@@ -186,7 +187,7 @@ class PincoPipeline:
                 **inputs,
                 **subject,
                 **family.knobs(first),
-                latents=family.as_argument(noise, self.dims),
+                **family.sampling(self.pipe, noise, generators, self.dims),
                 width=width,
                 height=height,
                 num_inference_steps=first.steps,
@@ -202,10 +203,9 @@ class PincoPipeline:
         """Yields the arguments by which the pipeline sees a subject."""
         return nullcontext({}) if self.adapter is None or subject is None else self.adapter.using(subject)
 
-    def _noise(self, seed: int, size: tuple[int, int]) -> Tensor:
+    def _noise(self, generator: torch.Generator, size: tuple[int, int]) -> Tensor:
         """Noise `[1, C, h, w]`, always drawn in float32 on the CPU: the same on every device."""
         scale = self.dims.vae_scale_factor
-        generator = torch.Generator("cpu").manual_seed(seed)
         shape = (1, self.dims.latent_channels, size[1] // scale, size[0] // scale)
         return torch.randn(shape, generator=generator, dtype=torch.float32)
 
@@ -238,10 +238,14 @@ def load_pipeline(
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
     if Path(backbone).is_dir():
         BackboneFolder(backbone)  # says what is wrong with a folder before anything of it is opened
-    name = DiffusionPipeline.load_config(str(backbone), local_files_only=local_files_only)["_class_name"]
-    family = pipeline_family(name, backbone)
+    index = DiffusionPipeline.load_config(str(backbone), local_files_only=local_files_only)
+    name = index["_class_name"]
+    family = pipeline_family(name, backbone).variant(index)
+    # A folder may be saved without a text encoder; diffusers wants to hear again that it is not there.
+    absent = {part: None for part, source in index.items() if isinstance(source, list | tuple) and None in source}
     loading = {"dtype": DTYPES[dtype], "local_files_only": local_files_only}
     with no_progress_bars():
-        pipe = family.pipeline_class(name).from_pretrained(str(backbone), use_safetensors=True, **loading).to(device)
+        pipeline_class = family.pipeline_class(name)
+        pipe = pipeline_class.from_pretrained(str(backbone), use_safetensors=True, **absent, **loading).to(device)
         loaded = None if adapter is None else PincoAdapter.from_pretrained(str(adapter), **loading).to(device)
     return PincoPipeline(pipe, loaded, GenerationDefaults.read(backbone, family.usual(pipe.transformer.config)))

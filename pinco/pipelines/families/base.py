@@ -14,6 +14,7 @@ from pinco.pipelines.defaults import GenerationDefaults
 from pinco.pipelines.request import GenerationRequest
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from pinco.adapter import BackboneDims
@@ -31,10 +32,13 @@ class PipelineFamily(ABC):
     Attributes:
         pipelines: Names of the diffusers classes, as `model_index.json` has them.
         packed: Whether the pipeline's latents are packed tokens `[B, N, C p p]`, else `[B, C, h, w]`.
+        refused: Related classes that Pinco cannot run, each with a predicate ("is made for ...") that says why not, and
+            a sentence that names the way out.
     """
 
     pipelines: ClassVar[tuple[str, ...]]
     packed: ClassVar[bool]
+    refused: ClassVar[Mapping[str, str]] = {}
 
     # Without torch, for planning.
 
@@ -45,6 +49,23 @@ class PipelineFamily(ABC):
     @abstractmethod
     def size_multiple(self, transformer: Config, vae: Config) -> int:
         """What both sides of an image must be a multiple of, in pixels: one token."""
+
+    def variant(self, index: Config) -> PipelineFamily:
+        """The family for one checkpoint, where the pipeline's own configuration (`model_index.json`) decides."""
+        return self
+
+    def refusal(self, index: Config, transformer: Config, vae: Config) -> str | None:
+        """Why Pinco cannot run a checkpoint of these pipelines, and the way out.
+
+        Args:
+            index: The pipeline's own configuration, as `model_index.json` has it.
+            transformer: That of its transformer.
+            vae: That of its VAE.
+
+        Returns:
+            A predicate ("is made for ...") and a sentence, as in `refused`; `None` where it can.
+        """
+        return None
 
     # With torch.
 
@@ -74,6 +95,20 @@ class PipelineFamily(ABC):
     def as_argument(self, latents: Tensor, dims: BackboneDims) -> Tensor:
         """Latents `[B, C, h, w]` laid out as the pipeline's `latents` argument."""
         return self.in_the_loop(latents, dims)
+
+    def sampling(
+        self, pipe: Any, noise: Tensor, generators: Sequence[torch.Generator], dims: BackboneDims
+    ) -> dict[str, Any]:
+        """The pipeline's arguments for all that is random.
+
+        Args:
+            pipe: The pipeline.
+            noise: `[B, C, h, w]` float32.
+            generators: On the CPU, one for each image, which its noise was drawn from; only for schedulers that draw
+                more noise at each step.
+            dims: The backbone's sizes.
+        """
+        return {"latents": self.as_argument(noise, dims)}
 
     def in_the_loop(self, latents: Tensor, dims: BackboneDims) -> Tensor:
         """Latents `[B, C, h, w]` laid out as the pipeline hands them to its step callback."""

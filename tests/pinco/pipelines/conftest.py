@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from diffusers import FluxPipeline
 from pinco.adapter import PincoAdapter
 from pinco.toy.model.untrained import untrained_parts
 from preprocessing.canvas import Canvas
+from tests.families import hunyuan, sd3
+from tests.families.flux2 import new_klein
 from tests.pinco.pipelines.odd_pipeline import make_odd_pipe, open_adapter
 
 VAE = {"scaling_factor": 0.9, "shift_factor": 0.05}
@@ -26,8 +29,14 @@ def make_flux_pipe(**transformer: Any) -> FluxPipeline:
 
 @pytest.fixture(scope="session")
 def _made() -> Callable[[str], Any]:
-    pipes = {"flux": make_flux_pipe(), "odd": make_odd_pipe()}
-    return pipes.__getitem__
+    makers = {
+        "flux": make_flux_pipe,
+        "sd3": sd3.new_pipe,
+        "hunyuan": hunyuan.new_pipe,
+        "flux2-klein": new_klein,
+        "odd": make_odd_pipe,
+    }
+    return cache(lambda name: makers[name]())
 
 
 @pytest.fixture
@@ -41,7 +50,7 @@ def new_pipe(_made: Callable[[str], Any]) -> Callable[[str], Any]:
     return make
 
 
-@pytest.fixture(params=["flux", "odd"])
+@pytest.fixture(params=["flux", "sd3", "hunyuan", "flux2-klein", "odd"])
 def pipe(request: pytest.FixtureRequest, new_pipe: Callable[[str], Any]) -> Any:
     """Every pipeline in turn: what is tested with it holds for all families."""
     return new_pipe(request.param)
