@@ -20,9 +20,9 @@ from pinco.catalog.quality.decision import QualityRules
 from pinco.catalog.sheet.channels import Channel
 from pinco.generation import steps
 from pinco.generation.cutouts import CutoutCache
+from pinco.generation.faults import PhotoChangedError, PhotoMissingError
 from pinco.generation.model import Model, Scores
 from pinco.generation.steps import (
-    PhotoChangedError,
     finish_image,
     identity_of,
     make_rows,
@@ -46,6 +46,13 @@ def test_a_photo_that_was_changed_is_not_used(new_job: NewJob, spec: RunSpec, ph
     job = new_job()
     photo.write_bytes(photo.read_bytes() + b" ")
     with pytest.raises(PhotoChangedError, match="Run the sheet again"):
+        read_photo(job, spec)
+
+
+def test_a_photo_that_is_gone_is_no_fault_of_a_store(new_job: NewJob, spec: RunSpec, photo: Path) -> None:
+    job = new_job()
+    photo.unlink()
+    with pytest.raises(PhotoMissingError, match="deleted or renamed"):
         read_photo(job, spec)
 
 
@@ -93,7 +100,7 @@ def test_rows_name_images_that_are_there_and_hold_the_product(
     placed = prepare(job, spec, cutouts)
     (row,) = make_rows([Take.first(job)], placed, model, spec, store)
     assert (row.status in ("ok", "review", "rejected"), row.core_identical, row.job_id) == (True, True, job.job_id)
-    picture = np.asarray(Image.open(str(row.image_uri)))
+    picture = np.asarray(Image.open(store.uri_of(str(row.image_uri))))
     source = cv2.cvtColor(cv2.imread(str(photo), cv2.IMREAD_UNCHANGED), cv2.COLOR_BGRA2RGBA)
     core = cv2.erode(source[..., 3], np.ones((9, 9), np.uint8)) == 255  # the hard outline is given a soft edge
     assert core.mean() > 0.2
@@ -263,4 +270,4 @@ def test_the_channel_decides_the_file(new_job: NewJob, spec: RunSpec, cutouts: C
     store = spec.open_store()
     (row,) = make_rows([Take.first(job)], prepare(job, spec, cutouts), model, spec, store)
     assert (row.format, str(row.image_uri)[-4:]) == ("jpeg", ".jpg")
-    assert Image.open(io.BytesIO(Path(str(row.image_uri)).read_bytes())).format == "JPEG"
+    assert Image.open(io.BytesIO(Path(store.uri_of(str(row.image_uri))).read_bytes())).format == "JPEG"
