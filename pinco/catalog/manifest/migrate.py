@@ -1,4 +1,4 @@
-"""The manifest of earlier versions becomes a Delta table: its commits are read once, in order, and written as one version.
+"""The manifest of earlier versions becomes a Delta table: its commits are read in order and written as one version.
 
 The old manifest was a chain of JSON objects, `_commits/{number}.json`, each with the hash of the one before, that name
 Parquet files, `_parts/...`, by their hashes. Nothing of it is changed or removed.

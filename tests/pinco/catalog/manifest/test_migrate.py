@@ -1,4 +1,4 @@
-"""The store in `golden/old_store` was written by the code that kept a log of commits: three of them, and a part that none names."""
+"""`golden/old_store` was written by the code that kept a log: three commits, and parts that none of them names."""
 
 from __future__ import annotations
 
