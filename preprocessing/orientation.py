@@ -10,6 +10,9 @@ from PIL import Image
 from preprocessing.arrays import U8
 
 _ORIENTATION = 0x0112
+_WIDTHS = {3: "H", 4: "I"}
+"""Types of whole numbers in TIFF, as `struct` names them."""
+
 SIDEWAYS = (5, 6, 7, 8)
 """Orientations in which width and height are exchanged."""
 
@@ -35,13 +38,32 @@ def orientation(image: Image.Image, data: bytes) -> int:
         image: The opened file.
         data: The file's bytes.
     """
-    exif = Image.Exif()
+    exif = _png_exif(data) if image.format == "PNG" else image.info.get("exif", b"")
+    return _orientation_in(exif) if isinstance(exif, bytes) else 1
+
+
+def _orientation_in(exif: bytes) -> int:
+    """The orientation's entry in the first directory (TIFF 6.0, section 2), or 1.
+
+    Pillow's parser is for all of EXIF: it stops with a dozen kinds of errors, or warns, over entries that are not asked
+    for here.
+    """
+    while exif.startswith(b"Exif\0\0"):
+        exif = exif[6:]
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
+    found = 1
+    if order is None:
+        return found
     try:
-        exif.load(_png_exif(data) if image.format == "PNG" else image.info.get("exif", b""))
-        value = exif.get(_ORIENTATION, 1)
-    except Exception:  # Pillow's parser raises SyntaxError, struct.error, KeyError, ... for damaged data
-        return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+        (at,) = struct.unpack_from(order + "I", exif, 4)
+        (count,) = struct.unpack_from(order + "H", exif, at)
+        for entry in range(at + 2, at + 2 + 12 * count, 12):
+            tag, kind, values = struct.unpack_from(order + "HHI", exif, entry)
+            if tag == _ORIENTATION and values == 1 and kind in _WIDTHS:
+                (found,) = struct.unpack_from(order + _WIDTHS[kind], exif, entry + 8)
+    except struct.error:  # the data ends here; what was found before that holds
+        pass
+    return found if 1 <= found <= 8 else 1
 
 
 def turned(pixels: U8, orientation: int) -> U8:

@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from pinco.pipelines.defaults import GenerationDefaults
-from pinco.pipelines.families import PipelineFamily, UnknownPipelineError, pipeline_family
+from pinco.pipelines.families import (
+    PipelineFamily,
+    UnknownPipelineError,
+    UnsupportedBackboneError,
+    pipeline_family,
+)
 from pinco.weight_files import refuse_pickles
 
 INDEX = "model_index.json"
@@ -25,7 +30,8 @@ class BackboneFolder:
         """Read the folder's index.
 
         Raises:
-            UnknownPipelineError: It holds no diffusers pipeline, or one of no known family.
+            UnknownPipelineError: It holds no diffusers pipeline, or one of no known family, or a file cannot be read.
+            UnsupportedBackboneError: A checkpoint of a known family that Pinco cannot run.
             PickledWeightsError: The weights of a component are a pickle; the message names it.
         """
         self.path = Path(path)
@@ -36,10 +42,14 @@ class BackboneFolder:
                 f"{self.path} holds no diffusers pipeline: there is no {INDEX}. Name {' or '.join(below) or way_out}"
             )
         index = self._read(INDEX)
-        self.family: PipelineFamily = pipeline_family(str(index.get("_class_name")), self.path)
-        for name in index:
-            if not name.startswith("_"):
-                refuse_pickles(self.path / name, f"backbone's {name}")
+        name = str(index.get("_class_name"))
+        self.family: PipelineFamily = pipeline_family(name, self.path).variant(index)
+        refusal = self.family.refusal(index, self._read("transformer/config.json"), self._read("vae/config.json"))
+        if refusal is not None:
+            raise UnsupportedBackboneError(f"the {name} in {self.path} {refusal}")
+        for part in index:
+            if not part.startswith("_"):
+                refuse_pickles(self.path / part, f"backbone's {part}")
 
     @property
     def defaults(self) -> GenerationDefaults:

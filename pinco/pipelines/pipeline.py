@@ -75,7 +75,7 @@ class PincoPipeline:
         """
         self.pipe = pipe
         self.adapter = adapter
-        self.family = pipeline_family(type(pipe).__name__, "this pipeline")
+        self.family = pipeline_family(type(pipe).__name__, "this pipeline").variant(pipe.config)
         self.dims = family_of(pipe.transformer).dims(pipe.transformer, pipe.vae.config)
         self.defaults = defaults or self.family.usual(pipe.transformer.config)
         self._one_at_a_time = one_at_a_time
@@ -240,7 +240,7 @@ def load_pipeline(
         BackboneFolder(backbone)  # says what is wrong with a folder before anything of it is opened
     index = DiffusionPipeline.load_config(str(backbone), local_files_only=local_files_only)
     name = index["_class_name"]
-    family = pipeline_family(name, backbone)
+    family = pipeline_family(name, backbone).variant(index)
     # A folder may be saved without a text encoder; diffusers wants to hear again that it is not there.
     absent = {part: None for part, source in index.items() if isinstance(source, list | tuple) and None in source}
     loading = {"dtype": DTYPES[dtype], "local_files_only": local_files_only}

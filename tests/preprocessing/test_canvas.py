@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -119,6 +120,16 @@ def test_the_canvas_shows_the_product_on_neutral_grey_with_its_maps(mug: Any) ->
     assert canvas.sobel.max() > 200  # the print on the label
 
 
+def test_maps_end_with_the_product(mug: Any) -> None:
+    """A depth estimator knows nothing of the mask, and the ground behind the product may be anything."""
+    alpha = np.rint(mug.truth * 255).astype(np.uint8)
+    cutout = replace(Cutout.from_pixels(mug.rgb, alpha), depth=np.full(alpha.shape, 200, np.uint8))
+    canvas = compose(cutout, Placement("centre"), (128, 112))
+    outside = canvas.alpha == 0
+    assert outside.any() and not canvas.depth[outside].any() and not canvas.sobel[outside].any()
+    assert (canvas.depth[canvas.alpha == 255] == 200).all()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_maps_are_about_the_same_from_a_small_and_a_large_photo(mug: Any, kind: Any) -> None:
     alpha = np.rint(mug.truth * 255).astype(np.uint8)
@@ -150,6 +161,14 @@ def test_working_sizes_are_multiples_of_about_the_right_area_and_aspect(delivery
         assert width % 16 == 0 and height % 16 == 0
         assert 0.6 < width * height / pixels < 1.6
         assert 0.85 < width / height / (delivery[0] / delivery[1]) < 1.18
+
+
+@pytest.mark.parametrize(
+    ("delivery", "grid"), [((211, 100), (13, 6)), ((470, 305), (11, 7)), ((322, 100), (13, 4)), ((470, 141), (13, 4))]
+)
+def test_a_nearer_aspect_is_worth_a_column_more_or_less(delivery: tuple[int, int], grid: tuple[int, int]) -> None:
+    """The best number of columns is not always one of the two around the ideal one."""
+    assert working_size(delivery, 128 * 128) == (grid[0] * 16, grid[1] * 16)
 
 
 def test_square_and_usual_sizes() -> None:

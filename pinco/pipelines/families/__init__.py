@@ -20,6 +20,12 @@ class UnknownPipelineError(PincoError, ValueError):
     code = "unknown_pipeline"
 
 
+class UnsupportedBackboneError(PincoError, ValueError):
+    """A backbone of a known kind that Pinco cannot run; the message names one to take instead."""
+
+    code = "unsupported_backbone"
+
+
 def register(family: PipelineFamily) -> PipelineFamily:
     """Make a family known for all its pipelines, in the place of earlier ones; returns it."""
     _FAMILIES.update(dict.fromkeys(family.pipelines, family))
@@ -34,8 +40,12 @@ def pipeline_family(pipeline: str, where: object = "the folder") -> PipelineFami
         where: What holds it, for the message.
 
     Raises:
+        UnsupportedBackboneError: A family knows it and cannot run it; the message says why, and what to take instead.
         UnknownPipelineError: No family knows it; the message names what is known.
     """
+    for family in _FAMILIES.values():
+        if pipeline in family.refused:
+            raise UnsupportedBackboneError(f"{where} holds a {pipeline}, which {family.refused[pipeline]}")
     if pipeline not in _FAMILIES:
         raise UnknownPipelineError(
             f"{where} holds a {pipeline}; Pinco can run {', '.join(sorted(_FAMILIES))}. Name the folder of one of these"
@@ -48,4 +58,4 @@ for _module in pkgutil.iter_modules(__path__, __name__ + "."):
     if _family is not None:
         register(_family)
 
-__all__ = ["PipelineFamily", "UnknownPipelineError", "pipeline_family", "register"]
+__all__ = ["PipelineFamily", "UnknownPipelineError", "UnsupportedBackboneError", "pipeline_family", "register"]

@@ -32,10 +32,13 @@ class PipelineFamily(ABC):
     Attributes:
         pipelines: Names of the diffusers classes, as `model_index.json` has them.
         packed: Whether the pipeline's latents are packed tokens `[B, N, C p p]`, else `[B, C, h, w]`.
+        refused: Related classes that Pinco cannot run, each with a predicate ("is made for ...") that says why not, and
+            a sentence that names the way out.
     """
 
     pipelines: ClassVar[tuple[str, ...]]
     packed: ClassVar[bool]
+    refused: ClassVar[Mapping[str, str]] = {}
 
     # Without torch, for planning.
 
@@ -46,6 +49,23 @@ class PipelineFamily(ABC):
     @abstractmethod
     def size_multiple(self, transformer: Config, vae: Config) -> int:
         """What both sides of an image must be a multiple of, in pixels: one token."""
+
+    def variant(self, index: Config) -> PipelineFamily:
+        """The family for one checkpoint, where the pipeline's own configuration (`model_index.json`) decides."""
+        return self
+
+    def refusal(self, index: Config, transformer: Config, vae: Config) -> str | None:
+        """Why Pinco cannot run a checkpoint of these pipelines, and the way out.
+
+        Args:
+            index: The pipeline's own configuration, as `model_index.json` has it.
+            transformer: That of its transformer.
+            vae: That of its VAE.
+
+        Returns:
+            A predicate ("is made for ...") and a sentence, as in `refused`; `None` where it can.
+        """
+        return None
 
     # With torch.
 

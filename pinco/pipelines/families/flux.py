@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from pinco.pipelines.defaults import GenerationDefaults
 from pinco.pipelines.families.base import Config, Embeddings, PipelineFamily, latent_side
@@ -10,6 +11,10 @@ from pinco.pipelines.request import GenerationRequest
 
 DEV = GenerationDefaults(steps=28, guidance=3.5, true_cfg=1.0, max_sequence_length=512, working_pixels=1024 * 1024)
 SCHNELL = GenerationDefaults(steps=4, guidance=0.0, true_cfg=1.0, max_sequence_length=256, working_pixels=1024 * 1024)
+
+PATCH_SIZE = 2
+
+_TEXT_TO_IMAGE = "Name a text-to-image checkpoint of a FluxPipeline: FLUX.1-dev or FLUX.1-schnell"
 
 
 class FluxPipelineFamily(PipelineFamily):
@@ -21,6 +26,10 @@ class FluxPipelineFamily(PipelineFamily):
 
     pipelines = ("FluxPipeline",)
     packed = True
+    refused: ClassVar[Mapping[str, str]] = {
+        "FluxFillPipeline": f"fills a mask and takes the known image in channels of its own. {_TEXT_TO_IMAGE}",
+        "FluxKontextPipeline": f"edits a reference image by instruction. {_TEXT_TO_IMAGE}",
+    }
 
     def usual(self, transformer: Config) -> GenerationDefaults:
         """Those of dev for a guidance-distilled transformer, else those of schnell."""
@@ -28,7 +37,17 @@ class FluxPipelineFamily(PipelineFamily):
 
     def size_multiple(self, transformer: Config, vae: Config) -> int:
         """A token is 2 x 2 latent pixels."""
-        return 2 * latent_side(vae)
+        return PATCH_SIZE * latent_side(vae)
+
+    def refusal(self, index: Config, transformer: Config, vae: Config) -> str | None:
+        """A transformer that takes more than the noisy latents: Fill (384 channels) and Control (128) checkpoints."""
+        wanted = PATCH_SIZE**2 * vae["latent_channels"]
+        if transformer["in_channels"] == wanted:
+            return None
+        return (
+            f"takes {transformer['in_channels']} channels where latents have {wanted}: its transformer is that of a "
+            f"Fill or Control checkpoint, which also takes an image. {_TEXT_TO_IMAGE}"
+        )
 
     def encode_prompt(self, pipe: Any, prompt: str, max_sequence_length: int) -> Embeddings:
         """T5's tokens `[1, L, D]` and CLIP's pooled embedding `[1, P]`."""

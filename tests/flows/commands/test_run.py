@@ -62,4 +62,4 @@ def test_a_bad_setting_is_a_sentence(pinco: Pinco, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("PINCO_RAY__THREADS", "many")
     done = pinco(*WORDS)
     assert done.exit_code == 1
-    assert "settings, ray.threads" in done.output and "'many'" in done.output
+    assert "environment variable PINCO_RAY__THREADS: ray.threads: it must" in done.output and "'many'" in done.output

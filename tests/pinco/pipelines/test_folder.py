@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pinco.pipelines.families import UnknownPipelineError
+from pinco.pipelines.families import UnknownPipelineError, UnsupportedBackboneError
 from pinco.pipelines.folder import BackboneFolder
-from pinco.pipelines.pipeline import PincoPipeline
+from pinco.pipelines.pipeline import PincoPipeline, load_pipeline
 
 
 @pytest.fixture
@@ -47,3 +48,29 @@ def test_a_damaged_folder_names_the_file(folder: Path, name: str, content: str |
         (folder / name).write_text(content)
     with pytest.raises(UnknownPipelineError, match=f"{name} .*fetch the backbone's folder again"):
         assert BackboneFolder(folder).size_multiple
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("FluxFillPipeline", "fills a mask"), ("FluxKontextPipeline", "edits a reference image by instruction")],
+)
+def test_pipelines_of_the_same_maker_that_take_an_image_are_refused_with_the_way_out(
+    tmp_path: Path, name: str, reason: str
+) -> None:
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": name}))
+    with pytest.raises(UnsupportedBackboneError, match=rf"{name}, which {reason}.* FLUX\.1-dev or FLUX\.1-schnell"):
+        BackboneFolder(tmp_path)
+
+
+@pytest.mark.parametrize("channels", [384, 128])
+def test_weights_that_take_an_image_are_refused_whatever_the_pipeline_is_called(
+    new_pipe: Callable[[str], Any], tmp_path: Path, channels: int
+) -> None:
+    """A Fill or Control checkpoint that was saved by a `FluxPipeline`."""
+    new_pipe("flux").save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "transformer" / "config.json").read_text())
+    (tmp_path / "transformer" / "config.json").write_text(json.dumps(config | {"in_channels": channels}))
+    message = rf"the FluxPipeline in .* takes {channels} channels where latents have 64.* FLUX\.1-dev or FLUX\.1-sch"
+    for read in (BackboneFolder, load_pipeline):
+        with pytest.raises(UnsupportedBackboneError, match=message):
+            read(tmp_path)

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from pinco.adapter import AdapterNotAttachedError, AlreadyAttachedError, BackboneMismatchError, PincoAdapter
-from pinco.adapter.tokens import unpack
 from pinco.knobs import KNOBS
+from pinco.pipelines.encoded import image_tensor
 from pinco.pipelines.families import UnknownPipelineError
 from pinco.pipelines.pipeline import NoTextEncoderError, PincoPipeline, load_pipeline
 from preprocessing.canvas import Canvas
@@ -116,7 +116,8 @@ def test_the_bare_backbone_knows_nothing_of_the_product(
 def test_blending_puts_the_product_where_the_mask_is(pipe: Any, make_canvas: MakeCanvas) -> None:
     """The decoder sees the product's own latents under the mask, and the sampled ones elsewhere."""
     pinco = PincoPipeline(pipe)
-    encoded = pinco.encode_canvas(make_canvas(64, 48, left=16, top=16, side=16))
+    canvas = make_canvas(64, 48, left=16, top=16, side=16)
+    encoded = pinco.encode_canvas(canvas)
     decoded: list[torch.Tensor] = []
     decode = pipe.vae.decode
     pipe.vae.decode = lambda latents, **kwargs: (decoded.append(latents), decode(latents, **kwargs))[1]
@@ -125,15 +126,13 @@ def test_blending_puts_the_product_where_the_mask_is(pipe: Any, make_canvas: Mak
         pinco.generate(encoded, requests)
     finally:
         del pipe.vae.decode
-    scaled = [(latents - (pipe.vae.config.shift_factor or 0)) * pipe.vae.config.scaling_factor for latents in decoded]
-    clean, dims = encoded.clean, pinco.dims
-    if clean.ndim == 3:
-        clean = unpack(clean, dims.patch_size, (48 // dims.token_stride, 64 // dims.token_stride))
-    side = 16 // dims.vae_scale_factor
+    with torch.no_grad():  # as the VAE gives them: neither shifted and scaled nor packed, whatever the family does
+        clean = pipe.vae.encode(image_tensor(canvas)).latent_dist.mode()
+    side = 16 // pinco.dims.vae_scale_factor
     inside = (slice(None), slice(None), slice(side, 2 * side), slice(side, 2 * side))
-    torch.testing.assert_close(scaled[0][inside], clean[inside], atol=1e-5, rtol=1e-5)
-    assert not torch.allclose(scaled[1][inside], clean[inside], atol=1e-2)
-    assert not torch.allclose(scaled[0][..., 0:1, 0:1], clean[..., 0:1, 0:1], atol=1e-2)
+    torch.testing.assert_close(decoded[0][inside], clean[inside], atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(decoded[1][inside], clean[inside], atol=1e-2)
+    assert not torch.allclose(decoded[0][..., 0:1, 0:1], clean[..., 0:1, 0:1], atol=1e-2)
 
 
 def test_blending_renoises_with_the_noise_that_the_image_started_from(pipe: Any, make_canvas: MakeCanvas) -> None:
@@ -146,7 +145,7 @@ def test_blending_renoises_with_the_noise_that_the_image_started_from(pipe: Any,
     )
     pinco.generate(encoded, [pinco.defaults.request(PROMPT, seed=1, steps=2, blending=True, true_cfg=1.0)])
     hook.remove()
-    start, then = seen
+    start, then = (x if isinstance(x, torch.Tensor) else torch.stack(x)[:, :, 0] for x in seen)  # lists have frames
     wanted = pinco.family.renoise(pipe.scheduler, 0, encoded.clean, start)
     torch.testing.assert_close(then, wanted.to(then), atol=1e-5, rtol=1e-5)
     assert not torch.allclose(then, encoded.clean.to(then), atol=1e-2)
@@ -177,6 +176,16 @@ def test_true_guidance_uses_the_negative_prompt(pinco: PincoPipeline, make_canva
         for cfg, negative in ((1.0, "snow"), (3.0, None), (3.0, "snow"))
     )
     assert len({image.tobytes() for image in (plain, empty, snow)}) == 3
+
+
+def test_without_true_guidance_nothing_is_computed_twice(pinco: PincoPipeline, make_canvas: MakeCanvas) -> None:
+    samples: list[int] = []
+    pinco.pipe.transformer.register_forward_pre_hook(
+        lambda module, args, kwargs: samples.append(len(kwargs["hidden_states"] if not args else args[0])),
+        with_kwargs=True,
+    )
+    pinco.generate(pinco.encode_canvas(make_canvas()), [pinco.defaults.request(PROMPT, seed=1, steps=2, true_cfg=1.0)])
+    assert samples == [1, 1]
 
 
 @pytest.mark.parametrize("options", [{"shape": "vae"}, {"prune": False}, {"semantic": "none"}, {"anchor": False}])
@@ -308,6 +317,7 @@ def test_loading_reads_the_backbones_own_settings(folders: tuple[Path, Path]) ->
 
 def test_bfloat16_generates(folders: tuple[Path, Path], make_canvas: MakeCanvas) -> None:
     loaded = load_pipeline(*folders, dtype="bfloat16")
+    assert loaded.adapter is not None and {p.dtype for p in loaded.adapter.parameters()} == {torch.bfloat16}
     request = loaded.defaults.request(PROMPT, seed=1, steps=2, blending=True)
     assert loaded.generate(loaded.encode_canvas(make_canvas()), [request])[0].std() > 0
 

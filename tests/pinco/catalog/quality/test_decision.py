@@ -35,6 +35,17 @@ def test_all_reasons_are_given_and_the_worst_decides() -> None:
     assert verdict.status == "rejected" and verdict.reason.count(".") >= 3
 
 
+def test_a_measure_at_its_limit_is_within_it() -> None:
+    rules = QualityRules()
+    at_limit = {"confidence": rules.review_confidence, "shrinkage": rules.review_shrinkage}
+    assert decide(identical=True, extension=rules.review_extension, **at_limit).status == "ok"
+    assert decide(identical=True, extension=rules.reject_extension, **at_limit).status == "review"
+    beyond = {"confidence": 0.5999, "shrinkage": 0.3001, "extension": 1.0001}
+    for name, value in beyond.items():
+        values = {"confidence": 1.0, "shrinkage": 0.0, "extension": 0.0, name: value}
+        assert decide(identical=True, **values).status != "ok"
+
+
 def test_limits_can_be_changed() -> None:
     strict = QualityRules(review_confidence=0.99, review_extension=0.01)
     assert decide(identical=True, confidence=0.98, rules=strict).status == "review"

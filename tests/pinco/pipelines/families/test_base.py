@@ -12,7 +12,7 @@ import torch
 
 from pinco.adapter import BackboneDims
 from pinco.pipelines import families as package
-from pinco.pipelines.families import UnknownPipelineError, pipeline_family, register
+from pinco.pipelines.families import UnknownPipelineError, UnsupportedBackboneError, pipeline_family, register
 from pinco.pipelines.families.base import PipelineFamily, latent_side
 from tests.pinco.pipelines.odd_pipeline import FAMILY as ODD
 
@@ -79,3 +79,14 @@ def test_negative_prompts_have_their_own_names() -> None:
 
 def test_a_latent_pixels_side() -> None:
     assert latent_side({"block_out_channels": [1, 2, 3, 4]}) == 8
+
+
+def test_a_family_may_know_a_pipeline_only_to_refuse_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(ODD), "refused", {"OddEditPipeline": "edits. Name an OddPipeline"})
+    register(ODD)
+    with pytest.raises(UnsupportedBackboneError, match=r"models/x holds a OddEditPipeline, which edits\. Name an Odd"):
+        pipeline_family("OddEditPipeline", "models/x")
+
+
+def test_a_family_is_one_for_all_checkpoints_unless_it_says_otherwise() -> None:
+    assert ODD.variant({"is_distilled": True}) is ODD and ODD.refusal({}, {}, {}) is None
