@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, PreTrainedTokenizerFast
 
+from pinco.adapter.tokens import pack, unpack
 from pinco.toy.model.text import MAX_LENGTH, WIDTH, new_t5, new_tokenizer
 from pinco.toy.model.untrained import untrained_vae
+from pinco.training.dataset import Batch
+from pinco.training.losses import Noised
 
 LAYOUTS: dict[str, dict[str, Any]] = {
     "sd3-medium": {"qk_norm": None, "dual_attention_layers": ()},
@@ -84,3 +88,19 @@ def new_pipe(**transformer: Any) -> StableDiffusion3Pipeline:
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def velocity(
+    transformer: SD3Transformer2DModel, noised: Noised, batch: Batch, extra: Mapping[str, Any] | None = None
+) -> torch.Tensor:
+    """The transformer's velocity `[B, N, D]`, called the way `StableDiffusion3Pipeline` calls it."""
+    patch = transformer.config.patch_size
+    out = transformer(
+        hidden_states=unpack(noised.x_t, patch, batch.grid),
+        timestep=1000 * noised.sigma,
+        encoder_hidden_states=batch.sequence,
+        pooled_projections=batch.pooled,
+        return_dict=False,
+        **(extra or {}),
+    )[0]
+    return pack(out, patch)
