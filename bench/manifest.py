@@ -32,7 +32,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.driver.recorder import Recorder
-from flows.planning import CatalogRequest, plan_catalog
+from flows.planning import CatalogRequest, plan_run
 from flows.settings import CommitSettings, FailureSettings, Settings
 from pinco.catalog.manifest.readers import find_generation, job_states
 from pinco.catalog.manifest.schema import SCHEMA, Row, to_rows
@@ -200,12 +200,12 @@ def write_sheet(folder: Path, jobs: int) -> CatalogRequest:
 
 def planned_jobs(request: CatalogRequest) -> list[str]:
     table = ManifestTable(open_store(request.store))
-    return [job.job_id for job in plan_catalog(request, Settings(), table).jobs]
+    return [job.job_id for job in plan_run(request, Settings(), table).jobs]
 
 
 def plan(request: CatalogRequest) -> Figure:
     began, cpu = time.perf_counter(), time.process_time()
-    made = plan_catalog(request, Settings(), ManifestTable(open_store(request.store)))
+    made = plan_run(request, Settings(), ManifestTable(open_store(request.store)))
     took, cpu = time.perf_counter() - began, time.process_time() - cpu
     return _figure(took, f"{len(made.work)} of {len(made.jobs)} left to make", cpu)
 

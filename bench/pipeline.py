@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.driver.run import run_stages
-from flows.planning import CatalogRequest, plan_catalog, run_spec
+from flows.planning import CatalogRequest, plan_run, run_spec
 from flows.settings import Settings, load_settings
 from pinco.catalog.manifest.adoption import commit_rows
 from pinco.catalog.manifest.readers import read_rows
@@ -108,7 +108,7 @@ def run_loop(request: CatalogRequest, settings: Settings, store_uri: str) -> lis
     spec = run_spec("loop", store_uri, settings)
     store = spec.open_store()
     table = ManifestTable(store)
-    plan = plan_catalog(CatalogRequest(request.sheet, request.catalog, store_uri), settings, table)
+    plan = plan_run(CatalogRequest(request.sheet, request.catalog, store_uri), settings, table)
     model, cutouts = Model(settings.model, threads=settings.ray.threads), CutoutCache(store, spec.recipe)
     rows: list[Row] = []
     for batches in in_batches([Take.first(job) for job in plan.work], settings.ray.batch_rows):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.commands import demo, manifest, plan, replay, retry, run, toy, validate
+from flows.commands import check, demo, manifest, plan, replay, retry, run, toy, validate
 
 app = typer.Typer(
     name="pinco",
@@ -39,6 +39,7 @@ app.command("validate")(validate.validate)
 app.command("plan")(plan.plan)
 app.command("run")(run.run)
 app.add_typer(manifest.app, name="manifest")
+app.command("check")(check.check)
 app.command("replay")(replay.replay)
 app.command("retry")(retry.retry)
 app.add_typer(toy.app, name="toy")

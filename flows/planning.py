@@ -87,26 +87,25 @@ def validate(sheet: str, catalog: str, settings: Settings) -> list[SheetProblem]
     return check_sheet(read, found, sheet_settings(settings), access=settings.access)
 
 
-def plan_run(request: RunRequest, settings: Settings, table: ManifestTable | None = None) -> Plan:
+def plan_run(
+    request: RunRequest, settings: Settings, table: ManifestTable | None = None, *, save_sources: bool = False
+) -> Plan:
     """What a request leaves to be made, judged by the manifest of its store.
 
     Args:
         request: What is asked for.
         settings: How it is carried out.
         table: The manifest, where it is open already; None = it is opened.
+        save_sources: Keep the hashes of new photos in the store. Without it nothing is written.
 
     Raises:
         SheetError: The sheet, the catalog or a photo has errors.
+        UnknownRunError: There is no run of that name to retry.
         StoreError: The store cannot be used.
     """
     table = table or open_manifest(request.store, settings.access)
     if isinstance(request, RetryRequest):
         return plan_retry(table, request.run)
-    return plan_catalog(request, settings, table)
-
-
-def plan_catalog(request: CatalogRequest, settings: Settings, table: ManifestTable) -> Plan:
-    """What the request leaves to be made; raises what `plan_run` does."""
     return make_plan(
         read_sheet(request.sheet, access=settings.access),
         read_catalog(request.catalog, access=settings.access),
@@ -116,6 +115,7 @@ def plan_catalog(request: CatalogRequest, settings: Settings, table: ManifestTab
         only=request.only,
         limit=request.limit,
         redo=request.redo,
+        save_sources=save_sources,
     )
 
 

@@ -80,7 +80,10 @@ class CommitSettings(_Section):
 
 
 class FailureSettings(_Section):
-    """A run ends, after a commit, when more than `share` of at least `rows` finished rows failed."""
+    """A run ends, after a commit, when more than `share` of at least `rows` finished rows failed.
+
+    Rows whose photo cannot be used, or was changed or deleted, do not count at all.
+    """
 
     share: float = Field(0.5, gt=0, le=1)
     rows: int = Field(20, ge=1)

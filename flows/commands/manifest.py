@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,17 @@ from flows.commands.options import EndpointOption, StoreArgument
 
 if TYPE_CHECKING:
     from pinco.catalog.manifest.table import ManifestTable
+
+
+class StatusName(StrEnum):
+    """The statuses of a row, as the command line names them."""
+
+    OK = "ok"
+    REVIEW = "review"
+    REJECTED = "rejected"
+    FAILED = "failed"
+    QUARANTINED = "quarantined"
+
 
 app = typer.Typer(help="Read the manifest, a Delta table, and keep it in order.", no_args_is_help=True)
 
@@ -30,35 +42,35 @@ AsOfOption = Annotated[
 def show(
     store: StoreArgument,
     run: RunOption = None,
+    status: Annotated[
+        list[StatusName] | None, typer.Option("--status", help="Only rows of this status; can be repeated.")
+    ] = None,
+    sku: Annotated[
+        list[str] | None, typer.Option("--sku", metavar="SKU", help="Only this product; can be repeated.")
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="The last N rows.")] = 50,
+    wide: Annotated[bool, typer.Option("--wide", help="Every column that has a value, a line each.")] = False,
     as_of: AsOfOption = None,
     s3_endpoint: EndpointOption = None,
 ) -> None:
     """Print the latest rows, and how many there are of each status."""
     from collections import Counter
 
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
+    from flows.commands.rows import print_columns, print_table
     from flows.progress import describe
-    from pinco.catalog.manifest.readers import read_manifest
+    from pinco.catalog.manifest.readers import find_rows
 
     then = parse_as_of(as_of)
     with cli_errors():
-        manifest = read_manifest(_open(store, s3_endpoint, then), run_id=run, columns=SHOWN)
-    table = Table()
-    for name in ("sku", "prompt", "status", "why"):
-        table.add_column(name, no_wrap=True, overflow="ellipsis")
-    table.add_column("generation", no_wrap=True, min_width=12)
-    for row in manifest.slice(max(0, manifest.num_rows - limit)).to_pylist():
-        why = row["reason"] or row["error_message"] or ""
-        generation = (row["generation_id"] or "")[:12]
-        table.add_row(*(Text(cell) for cell in (row["sku"], row["prompt"], row["status"], why, generation)))
-    Console().print(table)
-    statuses = Counter(manifest.column("status").to_pylist())
-    typer.echo(f"{manifest.num_rows} images: {describe(statuses) if statuses else 'none yet'}")
-    for name, images in Counter(manifest.column("run_id").to_pylist()).items():
+        table = _open(store, s3_endpoint, then)
+        statuses = [each.value for each in status or ()]
+        found = find_rows(table, run_id=run, statuses=statuses, skus=sku or (), columns=None if wide else SHOWN)
+    shown = found.slice(max(0, found.num_rows - limit)).to_pylist()
+    (print_columns if wide else print_table)(shown)
+    counts = Counter(found.column("status").to_pylist())
+    more = f", the last {len(shown)} of them above" if len(shown) < found.num_rows else ""
+    typer.echo(f"{found.num_rows} images: {describe(counts) if counts else 'none'}{more}")
+    for name, images in Counter(found.column("run_id").to_pylist()).items():
         typer.echo(f"run {name}: {images}")
 
 
@@ -72,10 +84,14 @@ def export(
 ) -> None:
     """Write all visible rows to one Parquet file, for those who want a file."""
     from pinco.catalog.manifest.readers import export_manifest
+    from pinco.catalog.manifest.runs import require_run
 
     then = parse_as_of(as_of)
     with cli_errors():
-        rows = export_manifest(_open(store, s3_endpoint, then), out, run_id=run)
+        table = _open(store, s3_endpoint, then)
+        if run is not None:
+            require_run(table, run)
+        rows = export_manifest(table, out, run_id=run)
     typer.echo(f"{rows} rows written to {out}")
 
 
@@ -152,7 +168,7 @@ def migrate(store: StoreArgument, s3_endpoint: EndpointOption = None) -> None:
     with cli_errors():
         done = convert(open_store(store, load_settings(s3_endpoint=s3_endpoint).access))
     if done is None:
-        typer.echo("There is nothing to convert.")
+        typer.echo("There is nothing to convert: the store has a manifest of today already, or none.")
     else:
         typer.echo(
             f"{done.rows} rows of {done.commits} commits were converted. "
@@ -161,10 +177,14 @@ def migrate(store: StoreArgument, s3_endpoint: EndpointOption = None) -> None:
 
 
 def _open(store: str, s3_endpoint: str | None, as_of: int | datetime | None = None) -> ManifestTable:
+    """The manifest of a store that has one: a wrong address must not look like an empty store."""
     from flows.settings import load_settings
+    from pinco.catalog.manifest.runs import require_manifest
     from pinco.catalog.manifest.table import open_manifest
 
-    return open_manifest(store, load_settings(s3_endpoint=s3_endpoint).access, as_of=as_of)
+    table = open_manifest(store, load_settings(s3_endpoint=s3_endpoint).access, as_of=as_of)
+    require_manifest(table)
+    return table
 
 
 def parse_as_of(text: str | None) -> int | datetime | None:

@@ -27,9 +27,10 @@ def plan(
     redo: RedoOption = False,
     s3_endpoint: EndpointOption = None,
 ) -> None:
-    """Show what a run would make, what is done already, and how long it may take. Makes no images."""
+    """Show what a run would make, what is done already, and how long it may take. Writes nothing."""
     from flows.planning import CatalogRequest, plan_run
     from flows.settings import load_settings
+    from pinco.catalog.plan.estimate import in_words
 
     with cli_errors():
         settings = load_settings(s3_endpoint=s3_endpoint, model__backbone=backbone)
@@ -43,13 +44,14 @@ def plan(
     if planned.held:
         typer.echo(f"{len(planned.held)} failed permanently or are quarantined; `pinco retry` makes them again.")
     typer.echo(f"{len(planned.work)} would be made now.")
-    lanes = settings.ray.lanes_wanted
-    if planned.work and planned.estimate.seconds is not None:
-        minutes = planned.estimate.seconds / lanes / 60
-        workers = "worker" if lanes == 1 else "workers"
-        typer.echo(
-            f"About {minutes:.1f} minutes on {lanes} {workers}, "
-            f"estimated from the last {planned.estimate.basis} images of this store."
-        )
-    elif planned.work:
-        typer.echo("No estimate yet: this store has no earlier images.")
+    if planned.work:
+        lanes = settings.ray.lanes_wanted
+        seconds = planned.estimate.wall_seconds(lanes)
+        if seconds is None:
+            typer.echo("No estimate yet: this store has no earlier images.")
+        else:
+            workers = "worker" if lanes == 1 else "workers"
+            typer.echo(
+                f"About {in_words(seconds)} on {lanes} {workers}, {in_words(planned.estimate.start_up)} of them to "
+                f"start; estimated from the last {planned.estimate.basis} images of this store."
+            )

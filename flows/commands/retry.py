@@ -25,9 +25,12 @@ def retry(
     from flows.planning import RetryRequest
     from flows.settings import load_settings
     from flows.start import start_run
+    from pinco.catalog.manifest.runs import require_run
+    from pinco.catalog.manifest.table import open_manifest
 
     with cli_errors():
         settings = load_settings(s3_endpoint=s3_endpoint, model__backbone=backbone, model__adapter=adapter)
+        require_run(open_manifest(store, settings.access), run)  # before Ray starts
         summary = start_run(RetryRequest(store, run), settings)
     print_summary(summary)
     raise typer.Exit(exit_code(summary.error))

@@ -39,7 +39,7 @@ class Preprocessor:
             Ray's two return values: a small one for the driver, and the pixels.
 
         Raises:
-            PhotoError, PhotoChangedError, StoreError: They end the takes' rows as failed.
+            PhotoError, PhotoChangedError, PhotoMissingError, StoreError: They end the takes' rows as failed.
         """
         return "prepared", prepare(takes[0].job, self._spec, self._cutouts)
 

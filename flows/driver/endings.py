@@ -12,7 +12,7 @@ class NoWorkersLeftError(PincoError):
 
 
 class TooManyFailuresError(PincoError):
-    """The share of failed rows passed the limit of the settings; what was finished is committed."""
+    """The share of rows that the system failed at passed the limit of the settings; what was finished is committed."""
 
     code = "too_many_failures"
 

@@ -15,6 +15,7 @@ from pinco.catalog.manifest.schema import Row
 from pinco.catalog.manifest.table import ManifestTable
 from pinco.catalog.manifest.upkeep import FILE_BYTES, RUNNING_FILE_BYTES, compact
 from pinco.catalog.store.base import StoreError
+from pinco.generation.faults import is_input_fault
 
 COMPACT_EVERY = 100
 """Appends between two compactions."""
@@ -29,6 +30,8 @@ class Recorder:
     good by the next run, which appends these rows. ``base`` is the manifest's version when the run was planned: what
     another run has finished since then is not replaced. ``appends`` and ``dropped`` say how many batches were appended,
     and how many rows were left out.
+
+    The limit of failures judges the system: rows whose photo is to blame count neither as failed nor as finished.
     """
 
     def __init__(
@@ -47,6 +50,8 @@ class Recorder:
         self._due = clock() + commit.seconds
         self._lock = threading.Lock()
         self.statuses: Counter[str] = Counter()
+        self._faults: Counter[str] = Counter()  # of the system, by error_type
+        self._judged = 0  # rows that are no fault of their photo
         self.appends = self.dropped = 0
 
     def add(self, rows: Sequence[Row]) -> None:
@@ -54,6 +59,10 @@ class Recorder:
         self._rows.extend(rows)
         with self._lock:
             self.statuses.update(row.status for row in rows)
+        for row in rows:
+            if not is_input_fault(row.error_type):
+                self._judged += 1
+                self._faults.update([row.error_type] if row.error_type else [])
         if len(self._rows) >= self._settings.rows:
             self.commit()
 
@@ -61,13 +70,14 @@ class Recorder:
         """Append when it is time. Raises TooManyFailuresError, after an append, past the limit."""
         if self._clock() >= self._due:
             self.commit()
-        counts = self.snapshot()
-        finished, failed = counts.total(), counts["failed"] + counts["quarantined"]
-        if finished >= self._failures.rows and failed > self._failures.share * finished:
+        failed = self._faults.total()
+        if self._judged >= self._failures.rows and failed > self._failures.share * self._judged:
             self.commit()
+            kinds = ", ".join(f"{kind} ({count})" for kind, count in self._faults.most_common(3))
             raise TooManyFailuresError(
-                f"{failed} of {finished} rows failed, more than the limit of {self._failures.share:.0%} "
-                "(failures.share in the settings); what was finished is in the manifest, with the reasons"
+                f"{failed} of {self._judged} rows with a usable photo failed, more than the limit of "
+                f"{self._failures.share:.0%} (failures.share in the settings): {kinds}. What was finished is in the "
+                "manifest, with the reasons"
             )
 
     def commit(self) -> None:

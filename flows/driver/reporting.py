@@ -36,6 +36,6 @@ def _write(spec: RunSpec, table: ManifestTable) -> str:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "report.html"
         rows = sorted(read_rows(table, run_id=spec.run_id), key=lambda row: (row.row, row.variant))
-        contact_sheet(rows, out, store, title=f"Run {spec.run_id}", access=spec.access)
+        contact_sheet(rows, out, store, key=key, title=f"Run {spec.run_id}", access=spec.access)
         store.put_if_absent(key, out.read_bytes(), "text/html; charset=utf-8")
     return store.uri_of(key)

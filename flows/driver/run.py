@@ -96,7 +96,7 @@ def run_stages(
     def plan_work() -> tuple[ManifestTable, Plan, int]:
         table = open_manifest(request.store, settings.access)
         adopted = adopt_pending(table, run_id)
-        return table, plan_run(request, settings, table), adopted
+        return table, plan_run(request, settings, table, save_sources=True), adopted
 
     seconds: dict[str, float] = {}
 

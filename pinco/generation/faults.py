@@ -1,8 +1,23 @@
-"""Faults of the machine that makes images, told apart from faults of an image."""
+"""Faults of the machine that makes images, told apart from faults of what it was given."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from pinco.errors import PincoError
+from preprocessing.errors import PhotoError
+
+
+class PhotoChangedError(PincoError, ValueError):
+    """The photo is not the one that was planned with."""
+
+    code = "photo_changed"
+
+
+class PhotoMissingError(PincoError, LookupError):
+    """The photo that was planned with is not there any more."""
+
+    code = "photo_missing"
 
 
 class AcceleratorFaultError(PincoError, RuntimeError):
@@ -35,3 +50,21 @@ def is_accelerator_fault(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(
         sign in text for sign in ("CUDA error", "CUDNN_STATUS_", "CUBLAS_STATUS_", "NCCL error", "device-side assert")
     )
+
+
+def is_input_fault(error_type: str | None) -> bool:
+    """Whether a row failed because of its photo. Any other failure is one of the system that makes images.
+
+    Args:
+        error_type: The row's; the `code` of a `PincoError`.
+    """
+    return error_type in _INPUT_FAULTS
+
+
+def _codes(kind: type[PincoError]) -> Iterator[str]:
+    yield kind.code
+    for further in kind.__subclasses__():
+        yield from _codes(further)
+
+
+_INPUT_FAULTS = frozenset(code for kind in (PhotoError, PhotoChangedError, PhotoMissingError) for code in _codes(kind))

@@ -68,8 +68,9 @@ def replay(
 
     Raises:
         UnknownGenerationError: No image has this id, or several begin like it.
-        StoreError: The store, the photo or the stored image cannot be read.
+        StoreError: The store, the photo, or the stored image cannot be read.
         PhotoChangedError: The photo is not the one that the image was made from.
+        PhotoMissingError: The photo is gone.
         ReplayError: Weights or recipes differ; it names which.
     """
     store = access.open(store_uri)

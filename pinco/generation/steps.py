@@ -30,9 +30,9 @@ from pinco.catalog.manifest.pending import keep_image
 from pinco.catalog.manifest.schema import Row
 from pinco.catalog.quality.decision import decide
 from pinco.catalog.quality.measures import core_identical
-from pinco.catalog.store.base import Store
-from pinco.errors import PincoError
+from pinco.catalog.store.base import ObjectNotFoundError, Store
 from pinco.generation.cutouts import CutoutCache
+from pinco.generation.faults import PhotoChangedError, PhotoMissingError
 from pinco.generation.take import RunSpec, Take, canvas_key, failed_row
 from preprocessing.arrays import U8
 from preprocessing.canvas import Canvas, Layer, compose, place
@@ -42,12 +42,6 @@ from preprocessing.resample import resample
 
 if TYPE_CHECKING:  # preprocessing actors do the first three steps without torch
     from pinco.generation.model import EncodedProduct, Model, Scores
-
-
-class PhotoChangedError(PincoError, ValueError):
-    """The photo is not the one that was planned with."""
-
-    code = "photo_changed"
 
 
 @dataclass(frozen=True)
@@ -88,7 +82,12 @@ class Finished:
 
 def read_photo(job: Job, spec: RunSpec) -> bytes:
     """The photo's bytes, and certainly those that the job was planned with."""
-    photo = spec.access.read(job.source_uri)
+    try:
+        photo = spec.access.read(job.source_uri)
+    except ObjectNotFoundError as error:
+        raise PhotoMissingError(
+            "The photo was deleted or renamed after this image was planned. Put it back, or run the sheet again."
+        ) from error
     if hashlib.sha256(photo).hexdigest() != job.source_sha256:
         raise PhotoChangedError("The photo was changed after this image was planned. Run the sheet again to use it.")
     return photo
@@ -159,8 +158,9 @@ def write_row(
         attempts=attempts,
         generation_id=generation_id,
         seed=take.seed,
-        image_uri=store.uri_of(image_key(generation_id, sha256, identity.format)),
+        image_uri=image_key(generation_id, sha256, identity.format),
         image_sha256=sha256,
+        image_bytes=len(finished.file),
         pixels_sha256=pixels_sha256(finished.pixels),
         width=width,
         height=height,

@@ -15,7 +15,10 @@ from pinco.catalog.sheet.channels import Channel
 from pinco.catalog.store.access import DEFAULT_ACCESS, StoreAccess
 from pinco.catalog.store.base import Store, StoreError
 from pinco.errors import first_line
+from pinco.generation.faults import PhotoChangedError, PhotoMissingError
 from preprocessing.cutout import CutoutRecipe
+
+_TRANSIENT = (StoreError, ConnectionError, TimeoutError, PhotoChangedError, PhotoMissingError)
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,11 @@ def failed_row(
     status: Literal["failed", "quarantined"] = "failed",
     kills: int = 0,
 ) -> Row:
-    """The row of a job without an image. Errors of a store are transient: the next run tries again by itself."""
+    """The row of a job without an image.
+
+    The next run tries again by itself where the store failed, and where the photo was not the planned one: it may have
+    come back.
+    """
     if status == "quarantined":
         error_type = "worker_died"
         message = (
@@ -105,5 +112,5 @@ def failed_row(
         attempts=max(attempts, 1),
         error_type=error_type,
         error_message=message,
-        transient=status == "failed" and isinstance(error, StoreError | ConnectionError | TimeoutError),
+        transient=status == "failed" and isinstance(error, _TRANSIENT),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 
 from pinco.catalog.ids.identity import ImageFormat
 from pinco.catalog.store.base import Store
@@ -11,6 +12,8 @@ IMAGES = "images/"
 
 SUFFIX: dict[ImageFormat, str] = {"png": "png", "jpeg": "jpg", "webp": "webp"}
 CONTENT_TYPE: dict[ImageFormat, str] = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
+
+_KEY = re.compile(rf"{IMAGES}[^/]+-[0-9a-f]{{16}}\.({'|'.join(SUFFIX.values())})")
 
 
 def image_key(generation_id: str, image_sha256: str, image_format: ImageFormat) -> str:
@@ -30,6 +33,11 @@ def put_image(store: Store, generation_id: str, data: bytes, image_format: Image
     return store.uri_of(key), sha256
 
 
+def is_image_key(key: str) -> bool:
+    """Whether this is the name of an image of ours; anything else that lies there belongs to somebody else."""
+    return _KEY.fullmatch(key) is not None
+
+
 def key_of_image(image_uri: str) -> str:
-    """The key of a manifest row's image; it stays the same when the store is moved or reached at another address."""
+    """The key of a manifest row's image. Rows of earlier versions hold the address that the store had then."""
     return IMAGES + image_uri.replace("\\", "/").rpartition("/")[2]

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from pinco.catalog.delivery.images import key_of_image
-from pinco.catalog.manifest.pending import PENDING, pending_key, row_from_json
+from pinco.catalog.manifest.pending import PENDING, is_pending_key, pending_key, row_from_json
 from pinco.catalog.manifest.readers import job_states
 from pinco.catalog.manifest.schema import Row
 from pinco.catalog.manifest.table import Appended, ManifestTable
@@ -41,7 +41,7 @@ def adopt_pending(table: ManifestTable, run_id: str) -> int:
         run_id: The run that adopts them.
     """
     store, base = table.store, table.version
-    waiting = [info.key for info in store.list(PENDING)]
+    waiting = [info.key for info in store.list(PENDING) if is_pending_key(info.key)]
     if not waiting:
         return 0
     rows = {key: row for key, row in zip(waiting, _each(waiting, lambda key: _read(store, key)), strict=True) if row}

@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pyarrow as pa
 from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError
+from deltalake.exceptions import CommitFailedError
 
+from pinco.catalog.manifest.damage import DamagedFile, damaged_data_files, damaged_log_files, entry_number
 from pinco.catalog.store.base import Store, StoreError
 from pinco.catalog.store.local import LocalStore
+from pinco.errors import PincoError, first_line
 
 TABLE = "manifest"
 """The table's place in a store."""
@@ -29,6 +32,12 @@ class ManifestError(StoreError):
     """The manifest's table cannot be read or written."""
 
     code = "manifest_error"
+
+
+class NoManifestError(StoreError):
+    """There is no manifest at this address."""
+
+    code = "no_manifest"
 
 
 class OldManifestError(StoreError):
@@ -48,7 +57,7 @@ def open_delta(store: Store, options: dict[str, str]) -> DeltaTable | None:
         OldManifestError: There is a manifest, but of the old format.
         ManifestError: It is there, but cannot be read.
     """
-    if not any(store.head(mark) for mark in _MARKS):
+    if not any(store.head(mark) for mark in _MARKS) and not _has_versions(store):
         if store.head(OLD_FIRST_COMMIT):
             raise OldManifestError(
                 f"{store.uri} keeps its manifest in the format of an earlier Pinco. Convert it once with "
@@ -59,13 +68,45 @@ def open_delta(store: Store, options: dict[str, str]) -> DeltaTable | None:
         return DeltaTable(store.uri_of(TABLE), storage_options=options)
 
 
+def _has_versions(store: Store) -> bool:
+    """Whether there is a log although its first entry has gone for its age, and the note of the last checkpoint too."""
+    return any(entry_number(info.key) is not None for info in store.list(LOG))
+
+
 @contextmanager
-def table_errors(store: Store) -> Iterator[None]:
-    """Turn what the table's library raises into a sentence."""
+def table_errors(store: Store, delta: DeltaTable | None = None) -> Iterator[None]:
+    """Turn what the table's library raises into a sentence, which names the damaged file where there is one.
+
+    Args:
+        store: The table's store.
+        delta: The table, where its log could be read: its files are looked through too.
+    """
     try:
         yield
-    except (DeltaError, OSError) as error:
-        raise ManifestError(f"{store.uri_of(TABLE)}: the manifest cannot be used: {error}") from error
+    except PincoError:
+        raise
+    except BaseException as error:
+        # DeltaError, OSError, ArrowInvalid, plain Exception, and for some damage a panic, which is no Exception
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        said = f"{store.uri_of(TABLE)}: the manifest cannot be used: {first_line(error)}"
+        damaged = None if isinstance(error, CommitFailedError) else _first_damaged(store, delta)
+        if damaged is not None:
+            said = (
+                f"{store.uri_of(damaged.key)} is damaged, and with it the manifest: {damaged.reason}. "
+                f"`pinco check {store.uri}` says what is lost, and what to do"
+            )
+        raise ManifestError(said) from error
+
+
+def _first_damaged(store: Store, delta: DeltaTable | None) -> DamagedFile | None:
+    try:
+        found = next(damaged_log_files(store, LOG, newest=True), None)
+        if found is None and delta is not None:
+            found = next(damaged_data_files(store, delta, f"{TABLE}/"), None)
+        return found
+    except (StoreError, OSError, ValueError, pa.ArrowException):  # then the store itself is what is wrong
+        return None
 
 
 def sync_version(store: Store, version: int) -> None:

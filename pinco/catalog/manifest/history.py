@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from pinco.catalog.manifest.connect import LOG
+from pinco.catalog.manifest.damage import entry_number, is_checkpoint
 from pinco.catalog.store.base import ObjectNotFoundError, Store
 
 NOTE = "pinco"
 """Key of what an append says about itself in its log entry."""
+
+UNREADABLE = "unreadable"
+"""The operation of a version whose entry is damaged."""
 
 
 @dataclass(frozen=True)
@@ -40,19 +44,23 @@ class Version:
 def history(store: Store) -> Iterator[Version]:
     """The versions of a store's manifest, newest first, as far back as the log is kept (30 days).
 
+    An entry that is damaged is a version of which nothing but its number and its time is known.
+
     Entries are read as they are asked for. (The library's own `history()` miscounts versions when it is given a limit,
     and holds Python's lock while it waits for the network.)
     """
-    entries = [info.key for info in store.list(LOG) if info.key.endswith(".json")]
-    for key in reversed(entries):
-        number = key.removeprefix(LOG).removesuffix(".json")
-        if not number.isdecimal():  # a log compaction, which repeats what stands in other entries
+    for info in reversed(list(store.list(LOG))):
+        number = entry_number(info.key)
+        if number is None or is_checkpoint(info.key):
             continue
         try:
-            actions = [json.loads(line) for line in store.get(key).splitlines()]
+            actions = [json.loads(line) for line in store.get(info.key).splitlines()]
+            version = _version(number, next(action["commitInfo"] for action in actions if "commitInfo" in action))
         except ObjectNotFoundError:  # removed meanwhile, for its age
             return
-        yield _version(int(number), next(action["commitInfo"] for action in actions if "commitInfo" in action))
+        except (ValueError, LookupError, TypeError, AttributeError, StopIteration, OverflowError, RecursionError):
+            version = Version(number, info.modified, UNREADABLE)
+        yield version
 
 
 def _version(number: int, said: dict[str, object]) -> Version:

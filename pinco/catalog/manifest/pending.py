@@ -15,9 +15,11 @@ import json
 from dataclasses import asdict
 from datetime import datetime
 
-from pinco.catalog.delivery.images import IMAGES, key_of_image, put_image
+import pyarrow as pa
+
+from pinco.catalog.delivery.images import IMAGES, is_image_key, key_of_image, put_image
 from pinco.catalog.ids.identity import ImageFormat
-from pinco.catalog.manifest.schema import Row
+from pinco.catalog.manifest.schema import Row, to_table
 from pinco.catalog.store.base import Store
 
 PENDING = "_pending/"
@@ -31,6 +33,11 @@ def pending_key(image_key: str) -> str:
 def image_of(pending: str) -> str:
     """The key of the image that this row waits for; the inverse of `pending_key`."""
     return IMAGES + pending.removeprefix(PENDING).removesuffix(".json")
+
+
+def is_pending_key(key: str) -> bool:
+    """Whether a row of ours waits under this key; anything else that lies there belongs to somebody else."""
+    return key.startswith(PENDING) and key.endswith(".json") and is_image_key(image_of(key))
 
 
 def keep_image(store: Store, row: Row, file: bytes, image_format: ImageFormat) -> None:
@@ -64,6 +71,8 @@ def row_from_json(text: str | bytes) -> Row:
     try:
         fields = json.loads(text)
         fields["created_at"] = datetime.fromisoformat(fields["created_at"])
-        return Row(**fields | {"not_scored": tuple(fields["not_scored"])})
-    except (KeyError, TypeError, ValueError) as error:
+        row = Row(**fields | {"not_scored": tuple(fields["not_scored"])})
+        to_table([row])  # every value is of its column's type
+        return row
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError, pa.ArrowException) as error:
         raise ValueError(f"this is not a row that this version of Pinco can read: {error}") from error

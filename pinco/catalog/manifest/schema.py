@@ -18,7 +18,7 @@ from pinco.catalog.ids.identity import Recipe
 from pinco.catalog.ids.job import Job
 from preprocessing.canvas import Placement
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 VERSION_KEY = b"pinco.manifest.schema_version"
 
 Status = Literal["ok", "review", "rejected", "failed", "quarantined"]
@@ -88,6 +88,8 @@ SCHEMA = pa.schema(
         _column("created_at", _UTC_MICROSECONDS, required=True),
         # since version 2
         _column("sequence", pa.int64()),
+        # since version 3
+        _column("image_bytes", pa.int64()),
     ],
     metadata={VERSION_KEY: str(SCHEMA_VERSION).encode()},
 )
@@ -104,6 +106,7 @@ class Row:
         quarantined.
     transient: the failure came from outside (a lost machine, a store that did not answer): the next run tries again.
     attempts: how many times making this image was begun.
+    image_uri: the image's place in the store, `images/...`; a row that a reader gives has its full address.
     width, height: the delivered file's, in pixels; null where there is none. `delivery_*` is what was asked.
     pixels_sha256: of the delivered pixels (u8, [H, W, 3], C order), whatever their file says.
     extension, shrinkage: shares of the product's area (arXiv 2404.10157); `not_scored` names what had no instrument.
@@ -112,7 +115,9 @@ class Row:
     environment: JSON of processor type and package versions that the bytes depend on.
     seconds: wall time that making this image took.
     sequence: the table's version that the row came with, None before that. Of several rows of one job the one with the
-    highest is visible. Rows with equal content are equal whatever their sequence.
+    highest is visible among those that are done, or where none is, among all. Rows with equal content are equal
+    whatever their sequence.
+    image_bytes: size of the delivered file.
     """
 
     job_id: str
@@ -162,6 +167,7 @@ class Row:
     seconds: float | None = None
     created_at: datetime
     sequence: int | None = field(default=None, compare=False)
+    image_bytes: int | None = None
 
     def __post_init__(self) -> None:
         if self.status not in STATUSES:

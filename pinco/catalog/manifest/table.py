@@ -1,8 +1,8 @@
 """The manifest: a Delta table in the store, opened once per run, and the way to add rows to it.
 
 Rows are appended and never changed. A row carries the table's version that it came with, its `sequence`; of several
-rows of one job the one with the highest sequence is visible, also after compaction has put old and new rows into one
-file.
+rows of one job the one with the highest sequence is visible among those with an image, or where none has one, among
+all; also after compaction has put old and new rows into one file.
 
 An append is tried for exactly the next version. Who loses the race for it looks at what was added meanwhile, leaves out
 the jobs that are done by now, and tries the version after that. (run id, batch number) is recorded with the append, so
@@ -26,6 +26,7 @@ from pinco.catalog.manifest.history import NOTE, history
 from pinco.catalog.manifest.schema import DONE, SCHEMA, SCHEMA_VERSION, VERSION_KEY, Row, to_table, with_sequence
 from pinco.catalog.store.access import DEFAULT_ACCESS, StoreAccess
 from pinco.catalog.store.base import Store
+from pinco.errors import first_line
 
 VERSION_PROPERTY = VERSION_KEY.decode()
 CONFIGURATION = {
@@ -151,7 +152,8 @@ class ManifestTable:
                     return self._try_append(rows, run_id, batch, base)
         except RetryError as error:
             raise ManifestError(
-                f"{self.store.uri_of(TABLE)}: other writers were faster {_TRIES} times; run the sheet again later"
+                f"{self.store.uri_of(TABLE)}: other writers were faster {_TRIES} times; run the sheet again later "
+                f"({first_line(error.last_attempt.exception() or error)})"
             ) from error
         raise AssertionError("the loop returns or raises")
 
@@ -206,7 +208,7 @@ class ManifestTable:
             self._base = self._looked = base
         if self.version > self._looked:
             added = (pc.field("sequence") > self._looked) & pc.field("status").isin(sorted(DONE))
-            with table_errors(self.store):
+            with table_errors(self.store, self._delta):
                 self._done.update(self.dataset().to_table(["job_id"], filter=added).column("job_id").to_pylist())
             self._looked = self.version
 
@@ -246,12 +248,15 @@ class ManifestTable:
 
     def _add_columns(self, delta: DeltaTable) -> None:
         """Bring a table of an older version to today's columns; its rows have nothing in them."""
-        there = {field.name for field in delta.schema().fields}
-        lacking = [Field.from_arrow(field) for field in SCHEMA if field.name not in there]
-        with table_errors(self.store):
+        try:
+            there = {field.name for field in delta.schema().fields}
+            lacking = [Field.from_arrow(field) for field in SCHEMA if field.name not in there]
             if lacking:
                 delta.alter.add_columns(lacking)
             delta.alter.set_table_properties(OUR_CONFIGURATION, raise_if_not_exists=False)
+        except (DeltaError, OSError) as error:
+            # Another run may be doing it at the same moment; the next try finds its columns.
+            raise _BehindError(f"the columns of today cannot be added: {first_line(error)}") from error
 
     def _check_schema(self, delta: DeltaTable) -> None:
         if self.schema_version > SCHEMA_VERSION:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -10,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import BloomFilterProperties, ColumnProperties, WriterProperties
 
-from pinco.catalog.delivery.images import IMAGES, key_of_image
+from pinco.catalog.delivery.images import IMAGES, is_image_key, key_of_image
 from pinco.catalog.manifest.connect import TABLE, table_errors
-from pinco.catalog.manifest.pending import PENDING, image_of, pending_key
+from pinco.catalog.manifest.pending import PENDING, image_of, is_pending_key, pending_key
 from pinco.catalog.manifest.table import ManifestTable
 from pinco.catalog.store.base import ObjectInfo
 
@@ -29,6 +30,7 @@ GROUP_ROWS = 2**16
 """Rows of a row group: what is read for one row, once its Bloom filter said that it may be there."""
 
 _RANDOM = ("job_id", "image_uri", "image_sha256", "pixels_sha256", "recipe")  # no value twice: a dictionary is in vain
+_DATA_FILE = re.compile(r"part-\d+-.+\.parquet")
 _CHUNK = 500_000  # images that are judged at once; bounds the memory
 
 COMPACTED = WriterProperties(
@@ -108,18 +110,18 @@ def vacuum(
         delete: Remove it; otherwise it is only said.
     """
     store, before = table.store, (now or datetime.now(UTC)) - grace
-    table_files = _unneeded_files(table, grace, now, delete)
-    waiting = {info.key: info for info in store.list(PENDING)}
+    table_files = _unneeded_files(table, grace, now)
+    waiting = {info.key: info for info in store.list(PENDING) if is_pending_key(info.key)}
     orphans: list[ObjectInfo] = []
     # The listing comes before the look at the rows: what is appended after it is in the rows that are read next.
-    listing = (info for info in store.list(IMAGES) if info.modified < before)
+    listing = (info for info in store.list(IMAGES) if info.modified < before and is_image_key(info.key))
     while chunk := list(islice(listing, _CHUNK)):
         table.refresh()
         named = _named(table, chunk)
         orphans += [info for info in chunk if info.key not in named and pending_key(info.key) not in waiting]
     in_vain = [info for info in waiting.values() if info.modified < before and not store.head(image_of(info.key))]
     if delete:
-        store.delete_many([info.key for info in (*orphans, *in_vain)])
+        store.delete_many([info.key for info in (*table_files, *orphans, *in_vain)])
         store.sweep(before)
     return Vacuumed(
         table_files=tuple(info.key for info in table_files),
@@ -129,7 +131,7 @@ def vacuum(
     )
 
 
-def _unneeded_files(table: ManifestTable, grace: timedelta, now: datetime | None, delete: bool) -> list[ObjectInfo]:
+def _unneeded_files(table: ManifestTable, grace: timedelta, now: datetime | None) -> list[ObjectInfo]:
     """Files in the table's folder that no version within `grace` needs: compacted ones, and those of lost races."""
     if table.delta is None:
         return []
@@ -137,8 +139,10 @@ def _unneeded_files(table: ManifestTable, grace: timedelta, now: datetime | None
     hours = max(0, int(age.total_seconds() // 3600))
     sizes = {info.key: info for info in table.store.list(f"{TABLE}/")}
     with table_errors(table.store):
-        found = table.delta.vacuum(hours, dry_run=not delete, enforce_retention_duration=False, full=True)
-    keys = (f"{TABLE}/{path.rpartition('/')[2]}" for path in found)
+        found = table.delta.vacuum(hours, dry_run=True, enforce_retention_duration=False, full=True)
+    # The library would remove whatever it finds; a note that somebody left there is not ours to delete.
+    names = (path.rpartition("/")[2] for path in found)
+    keys = (f"{TABLE}/{name}" for name in names if _DATA_FILE.fullmatch(name))
     return [sizes[key] for key in keys if key in sizes]
 
 

@@ -11,7 +11,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from pinco.catalog.ids.job import Job
+from pinco.catalog.manifest.connect import ManifestError
 from pinco.catalog.manifest.readers import job_states, read_rows
+from pinco.catalog.manifest.runs import require_run
+from pinco.catalog.manifest.schema import DONE
 from pinco.catalog.manifest.table import ManifestTable
 from pinco.catalog.photos.listing import Catalog
 from pinco.catalog.photos.sources import Source, SourceIndex
@@ -20,6 +23,7 @@ from pinco.catalog.sheet.image_requests import ImageRequest, SheetSettings, reso
 from pinco.catalog.sheet.problems import Problems, SheetError, SheetProblem, did_you_mean, in_order
 from pinco.catalog.sheet.reader import Sheet
 from pinco.catalog.store.access import DEFAULT_ACCESS, StoreAccess
+from pinco.errors import first_line
 from preprocessing.canvas import working_size
 
 
@@ -64,10 +68,12 @@ def make_plan(
     only: Collection[str] = (),
     limit: int | None = None,
     redo: bool = False,
+    save_sources: bool = False,
 ) -> Plan:
     """Plan a sheet against the manifest of a store.
 
     only: SKUs; other rows are left out. limit: make at most so many images now. redo: make again what is there.
+    save_sources: keep the hashes of new photos in the store for the next plan; without it nothing is written.
 
     Raises:
         SheetError: with everything that is wrong with sheet, catalog and photos.
@@ -82,7 +88,8 @@ def make_plan(
     chosen = [request for request in requests if not only or request.sku in only]
     index = SourceIndex(table.store)
     sources, unreadable = index.resolve({request.photo_uri: request.photo for request in chosen}, access)
-    index.save()
+    if save_sources:
+        index.save()
     for request in chosen:
         if request.photo_uri in unreadable:
             message = f"the photo cannot be read: {unreadable[request.photo_uri]}"
@@ -93,13 +100,22 @@ def make_plan(
 
 
 def plan_retry(table: ManifestTable, run_id: str) -> Plan:
-    """The jobs of a run whose visible row is `failed` or `quarantined`, to be run again whatever the reason was.
+    """The jobs that a run failed at or that are quarantined, to be run again whatever the reason was.
 
     Raises:
-        StoreError: the store cannot be used.
-        ValueError: a row does not describe its job (it was written by other software).
+        NoManifestError: there is no manifest.
+        UnknownRunError: there is no such run.
+        ManifestError: the manifest cannot be read, or a row does not describe its job (other software wrote it).
     """
-    jobs = [row.job() for row in read_rows(table, run_id=run_id) if row.status in ("failed", "quarantined")]
+    rows = read_rows(table, run_id=run_id)
+    if not rows:
+        require_run(table, run_id)
+    try:
+        jobs = [row.job() for row in rows if row.status not in DONE]
+    except (ValueError, TypeError, LookupError) as error:
+        raise ManifestError(
+            f"{table.store.uri}: a row of run {run_id} cannot be retried: {first_line(error)}"
+        ) from error
     return _against(table, jobs, (), limit=None, redo=True)
 
 

@@ -5,13 +5,14 @@ The page is one HTML file without other files: pictures are embedded small, styl
 
 from __future__ import annotations
 
+import posixpath
 import statistics
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -20,7 +21,6 @@ from pinco.catalog.manifest.schema import STATUSES, Row
 from pinco.catalog.photos.sources import MAX_PHOTO
 from pinco.catalog.report.thumbnails import thumbnail_uri
 from pinco.catalog.store.access import DEFAULT_ACCESS, StoreAccess
-from pinco.catalog.store.address import local_path, uri_scheme
 from pinco.catalog.store.base import Store, StoreError
 
 MAX_CARDS = 600
@@ -45,7 +45,7 @@ class Card:
     Attributes:
         row: Its manifest row.
         thumbnail: Data URI; None where there is no picture.
-        link: Address of the file, where a browser can open it.
+        link: The file, seen from the page.
     """
 
     row: Row
@@ -92,6 +92,7 @@ def contact_sheet(
     out: str | Path,
     store: Store,
     *,
+    key: str,
     title: str = "Contact sheet",
     access: StoreAccess = DEFAULT_ACCESS,
 ) -> Path:
@@ -101,6 +102,7 @@ def contact_sheet(
         rows: Manifest rows, in the order in which they are shown.
         out: Path of the HTML file.
         store: Where the images are.
+        key: The page's own place in the store: links to images lead from there, so that a copied store's page works.
         title: Of the page.
         access: For photos on S3.
 
@@ -122,7 +124,7 @@ def contact_sheet(
         omitted=len(rows) - len(shown),
         counts=[(status, counts[status], _MEANING[status]) for status in STATUSES if counts[status]],
         median_seconds=statistics.median(seconds) if seconds else None,
-        products=_products(shown, store, access),
+        products=_products(shown, store, access, posixpath.dirname(key)),
     )
     path = Path(out)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -130,13 +132,13 @@ def contact_sheet(
     return path
 
 
-def _products(rows: Sequence[Row], store: Store, access: StoreAccess) -> list[Product]:
+def _products(rows: Sequence[Row], store: Store, access: StoreAccess, folder: str) -> list[Product]:
     grouped: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         grouped.setdefault((row.sku, row.source_uri), []).append(row)
     with ThreadPoolExecutor(_READERS) as pool:
         sources = pool.map(lambda key: _source(key[1], access), grouped)
-        cards = dict(zip([id(row) for row in rows], pool.map(lambda row: _card(row, store), rows), strict=True))
+        cards = dict(zip([id(row) for row in rows], pool.map(lambda row: _card(row, store, folder), rows), strict=True))
         return [
             Product(sku, unquote(uri.rpartition("/")[2]), thumbnail, tuple(cards[id(row)] for row in grouped[sku, uri]))
             for (sku, uri), thumbnail in zip(grouped, sources, strict=True)
@@ -150,11 +152,12 @@ def _source(uri: str, access: StoreAccess) -> str | None:
         return None
 
 
-def _card(row: Row, store: Store) -> Card:
+def _card(row: Row, store: Store, folder: str) -> Card:
     if row.image_uri is None:
         return Card(row, None, None)
-    link = None if uri_scheme(row.image_uri) == "s3" else Path(local_path(row.image_uri)).absolute().as_uri()
+    key = key_of_image(row.image_uri)
+    link = quote(posixpath.relpath(key, folder or "."))
     try:
-        return Card(row, thumbnail_uri(store.get(key_of_image(row.image_uri)), IMAGE_SIDE), link)
+        return Card(row, thumbnail_uri(store.get(key), IMAGE_SIDE), link)
     except StoreError:
         return Card(row, None, link)

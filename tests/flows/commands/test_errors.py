@@ -9,7 +9,7 @@ from pinco.catalog.manifest.readers import UnknownGenerationError
 from pinco.catalog.sheet.channels import ChannelError
 from pinco.catalog.sheet.problems import SheetError, SheetProblem
 from pinco.catalog.store.base import StoreError
-from pinco.generation.steps import PhotoChangedError
+from pinco.generation.faults import PhotoChangedError
 
 
 @pytest.mark.parametrize(

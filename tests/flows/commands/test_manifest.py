@@ -40,14 +40,45 @@ def test_export_writes_one_file(pinco: Pinco, tmp_path: Path) -> None:
     done = pinco("manifest", "export", "store", "out.parquet")
     assert "2 rows written" in done.output
     assert pq.read_table(tmp_path / "out.parquet").num_rows == 2
-    assert pinco("manifest", "export", "store", "none.parquet", "--run", "another").output.startswith("0 rows")
+    assert pinco("manifest", "export", "store", "out.parquet", "--run", "night").output.startswith("2 rows")
 
 
-def test_an_empty_store_is_no_error(pinco: Pinco, tmp_path: Path) -> None:
-    for command in ("show", "history", "compact", "vacuum", "migrate"):
-        assert pinco("manifest", command, "nowhere").exit_code == 0
-    assert "0 images: none yet" in pinco("manifest", "show", "nowhere").output
-    assert not (tmp_path / "nowhere").exists()
+@pytest.mark.parametrize(
+    "words",
+    [("show",), ("history",), ("compact",), ("vacuum",), ("export", "out.parquet")],
+    ids=lambda words: words[0],
+)
+def test_a_wrong_address_is_an_error_and_makes_nothing(pinco: Pinco, words: tuple[str, ...], tmp_path: Path) -> None:
+    done = pinco("manifest", words[0], "nowhere", *words[1:])
+    assert done.exit_code == 1
+    assert "there is no manifest at" in done.output and "check the address" in done.output
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("table")
+def test_names_that_no_row_has_are_errors(pinco: Pinco, tmp_path: Path) -> None:
+    for words in (("show", "store"), ("export", "store", "out.parquet")):
+        done = pinco("manifest", *words, "--run", "nihgt")
+        assert (done.exit_code, "Did you mean 'night'" in done.output) == (1, True)
+    assert not (tmp_path / "out.parquet").exists()
+    done = pinco("manifest", "show", "store", "--sku", "bal")
+    assert (done.exit_code, "Did you mean 'ball'" in done.output) == (1, True)
+    assert pinco("manifest", "show", "store", "--status", "bad").exit_code == 2
+
+
+@pytest.mark.usefixtures("table")
+def test_rows_are_chosen_by_status_and_product(pinco: Pinco) -> None:
+    assert "2 images: 2 failed" in pinco("manifest", "show", "store", "--status", "failed", "--sku", "ball").output
+    assert "0 images: none" in pinco("manifest", "show", "store", "--status", "ok").output
+    assert "2 images: 2 failed, the last 1 of them above" in pinco("manifest", "show", "store", "--limit", 1).output
+
+
+@pytest.mark.usefixtures("table")
+def test_wide_prints_every_column(pinco: Pinco) -> None:
+    said = pinco("manifest", "show", "store", "--wide").output
+    for name in ("job_id", "source_sha256", "error_type", "sequence"):
+        assert [line.split()[0] for line in said.splitlines() if line].count(name) == 2
+    assert "image_uri" not in said, "it has no value"
 
 
 def test_the_manifest_is_shown_as_it_was(pinco: Pinco, table: ManifestTable, failed: Callable[..., Row]) -> None:
@@ -97,13 +128,13 @@ def test_compact_and_vacuum_say_what_they_did(
 ) -> None:
     table.append([failed(2)], run_id="next", batch=1, base=0)
     assert "2 files are 1 now" in pinco("manifest", "compact", "store").output
-    orphan = tmp_path / "store" / "images" / "gen-0.png"
+    orphan = tmp_path / "store" / "images" / "gen-0123456789abcdef.png"
     orphan.parent.mkdir()
     orphan.write_bytes(b"image")
     for path in tmp_path.glob("store/**/*"):
         os.utime(path, (0, 0))
     said = pinco("manifest", "vacuum", "store").output
-    assert "images/gen-0.png" in said
+    assert "images/gen-0123456789abcdef.png" in said
     assert "1 images without a row" in said and "5 bytes: not deleted; add --delete" in said
     assert orphan.exists()
     assert "5 bytes: deleted." in pinco("manifest", "vacuum", "store", "--delete").output

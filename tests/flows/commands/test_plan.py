@@ -20,8 +20,7 @@ def test_it_says_what_would_be_made_and_makes_nothing(pinco: Pinco, shop: tuple[
     assert done.exit_code == 0
     assert "2 images of 1 products requested" in done.output and "2 would be made" in done.output
     assert "No estimate yet" in done.output
-    assert not (tmp_path / "store" / "images").exists()
-    assert not (tmp_path / "store" / "manifest").exists()
+    assert not (tmp_path / "store").exists()
 
 
 def test_the_estimate_is_by_earlier_runs(
@@ -31,7 +30,17 @@ def test_the_estimate_is_by_earlier_runs(
     earlier = [replace(failed_row(new_job(variant=n), "x", StoreError("s"), attempts=1), seconds=60.0) for n in (5, 6)]
     ManifestTable(store).append(earlier, run_id="x", batch=1, base=0)
     done = pinco("plan", shop[0], "--catalog", shop[1], "--store", "store")
-    assert "About 2.0 minutes on 1 worker, estimated from the last 2 images" in done.output
+    assert "About 2 minutes on 1 worker, 10 seconds of them to start; estimated from the last 2 images" in done.output
+
+
+def test_a_few_images_take_seconds_and_not_zero_minutes(
+    pinco: Pinco, shop: tuple[Path, Path], tmp_path: Path, new_job: Callable[..., Job]
+) -> None:
+    store = open_store(str(tmp_path / "store"))
+    earlier = replace(failed_row(new_job(variant=5), "x", StoreError("s"), attempts=1), seconds=0.5)
+    ManifestTable(store).append([earlier], run_id="x", batch=1, base=0)
+    done = pinco("plan", shop[0], "--catalog", shop[1], "--store", "store")
+    assert "About 11 seconds on 1 worker" in done.output
 
 
 def test_a_bad_sheet_ends_with_2(pinco: Pinco, shop: tuple[Path, Path]) -> None:

@@ -16,7 +16,7 @@ from pinco.catalog.manifest.adoption import adopt_pending
 from pinco.catalog.manifest.history import history
 from pinco.catalog.manifest.pending import PENDING, keep_image
 from pinco.catalog.manifest.readers import read_rows
-from pinco.catalog.manifest.schema import Row
+from pinco.catalog.manifest.schema import Row, Status
 from pinco.catalog.manifest.table import ManifestTable
 from pinco.catalog.store.access import open_store
 from pinco.catalog.store.base import Store, StoreError
@@ -150,12 +150,41 @@ def test_too_many_failures_are_said_after_what_is_finished_was_appended(
     new_recorder: NewRecorder, failed: Callable[..., Row], store: Store
 ) -> None:
     recorder = new_recorder(share=0.5, at_least=3)
-    recorder.add([failed(0), failed(1)])
+    recorder.add([failed(number, error_type="store_error") for number in (0, 1)])
     recorder.tick()
-    recorder.add([failed(2)])
-    with pytest.raises(TooManyFailuresError, match="3 of 3 rows failed"):
+    recorder.add([failed(2, error_type="store_error")])
+    with pytest.raises(TooManyFailuresError, match=r"3 of 3 rows with a usable photo failed.*store_error \(3\)"):
         recorder.tick()
     assert visible(store) == 3
+
+
+@pytest.mark.parametrize("kind", ["empty_photo", "no_product_found", "photo_changed", "photo_missing"])
+def test_photos_that_cannot_be_used_end_no_run(
+    new_recorder: NewRecorder, failed: Callable[..., Row], made: Callable[[int], Row], kind: str
+) -> None:
+    recorder = new_recorder(share=0.5, at_least=2)
+    recorder.add([failed(number, error_type=kind) for number in range(12)])
+    recorder.tick()
+    recorder.add([made(20), made(21), failed(22, error_type="store_error")])
+    recorder.tick()
+    assert recorder.snapshot() == {"ok": 2, "failed": 13}
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [("failed", "store_error"), ("failed", "out_of_memory"), ("failed", "KeyError"), ("quarantined", "worker_died")],
+)
+def test_faults_of_the_system_end_a_run_that_also_has_bad_photos(
+    new_recorder: NewRecorder, failed: Callable[..., Row], made: Callable[[int], Row], status: Status, kind: str
+) -> None:
+    recorder = new_recorder(share=0.5, at_least=3)
+    recorder.add([failed(number, error_type="empty_photo") for number in range(12)])
+    ends = [replace(failed(number, error_type=kind), status=status) for number in (21, 22)]
+    recorder.add([made(20), ends[0]])
+    recorder.tick()
+    recorder.add([ends[1]])
+    with pytest.raises(TooManyFailuresError, match=rf"2 of 3 rows .*{kind} \(2\)"):
+        recorder.tick()
 
 
 def test_the_snapshot_counts_by_status_and_is_a_copy(new_recorder: NewRecorder, failed: Callable[..., Row]) -> None:

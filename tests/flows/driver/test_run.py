@@ -15,6 +15,7 @@ from flows.driver.making import Made
 from flows.driver.run import run_stages
 from flows.planning import CatalogRequest, RetryRequest
 from flows.settings import Settings
+from pinco.catalog.manifest.runs import UnknownRunError
 from pinco.catalog.manifest.schema import Row
 from pinco.catalog.manifest.table import ManifestTable
 from pinco.catalog.sheet.problems import SheetError
@@ -95,4 +96,5 @@ def test_a_retry_asks_for_the_failed_rows_of_one_run_with_other_seeds(
     run_stages(RetryRequest(asked.store, "night"), SETTINGS)
     assert {take.job.job_id for take in takes} == {row.job_id for row in rows}
     assert all(take.seed != take.job.seed for take in takes)
-    assert run_stages(RetryRequest(asked.store, "another night"), SETTINGS).made == 0
+    with pytest.raises(UnknownRunError, match="latest runs are: night"):
+        run_stages(RetryRequest(asked.store, "another"), SETTINGS)

@@ -116,7 +116,7 @@ def make_row(make_job: Callable[..., Job], make_identity: Callable[..., Generati
             outcome |= {
                 "generation_id": identity.generation_id(),
                 "recipe": Recipe(job.ask, identity).to_json(),
-                "image_uri": f"/store/images/{identity.generation_id()}-0123456789abcdef.png",
+                "image_uri": f"images/{identity.generation_id()}-0123456789abcdef.png",
                 "image_sha256": "cd" * 32,
                 "seconds": 2.0,
             }

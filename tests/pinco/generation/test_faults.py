@@ -3,7 +3,18 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pinco.generation.faults import is_accelerator_fault, is_out_of_memory
+from pinco.catalog.store.base import ObjectNotFoundError, StoreError
+from pinco.errors import PincoError
+from pinco.generation.faults import (
+    AcceleratorFaultError,
+    DeviceMemoryError,
+    PhotoChangedError,
+    PhotoMissingError,
+    is_accelerator_fault,
+    is_input_fault,
+    is_out_of_memory,
+)
+from preprocessing.errors import NoProductFoundError, PhotoError, TruncatedPhotoError
 
 
 @pytest.mark.parametrize(
@@ -37,3 +48,19 @@ def test_faults_of_the_device(text: str) -> None:
 def test_a_programming_mistake_is_neither(error: Exception) -> None:
     assert not is_accelerator_fault(error)
     assert not is_out_of_memory(error)
+
+
+@pytest.mark.parametrize(
+    "kind", [PhotoError, TruncatedPhotoError, NoProductFoundError, PhotoChangedError, PhotoMissingError]
+)
+def test_a_photo_is_to_blame(kind: type[PincoError]) -> None:
+    assert is_input_fault(kind.code)
+
+
+@pytest.mark.parametrize(
+    "error_type",
+    [None, "KeyError", "worker_died"]
+    + [kind.code for kind in (PincoError, StoreError, ObjectNotFoundError, AcceleratorFaultError, DeviceMemoryError)],
+)
+def test_the_system_is_to_blame(error_type: str | None) -> None:
+    assert not is_input_fault(error_type)

@@ -20,8 +20,16 @@ from pinco.catalog.quality.decision import QualityRules
 from pinco.catalog.sheet.channels import Channel
 from pinco.generation import steps
 from pinco.generation.cutouts import CutoutCache
+from pinco.generation.faults import PhotoChangedError, PhotoMissingError
 from pinco.generation.model import Model, Scores
-from pinco.generation.steps import PhotoChangedError, identity_of, make_rows, place_product, prepare, read_photo
+from pinco.generation.steps import (
+    finish_image,
+    identity_of,
+    make_rows,
+    place_product,
+    prepare,
+    read_photo,
+)
 from pinco.generation.take import RunSpec, Take
 from preprocessing.canvas import Placement
 from preprocessing.cutout import make_cutout
@@ -38,6 +46,13 @@ def test_a_photo_that_was_changed_is_not_used(new_job: NewJob, spec: RunSpec, ph
     job = new_job()
     photo.write_bytes(photo.read_bytes() + b" ")
     with pytest.raises(PhotoChangedError, match="Run the sheet again"):
+        read_photo(job, spec)
+
+
+def test_a_photo_that_is_gone_is_no_fault_of_a_store(new_job: NewJob, spec: RunSpec, photo: Path) -> None:
+    job = new_job()
+    photo.unlink()
+    with pytest.raises(PhotoMissingError, match="deleted or renamed"):
         read_photo(job, spec)
 
 
@@ -85,7 +100,7 @@ def test_rows_name_images_that_are_there_and_hold_the_product(
     placed = prepare(job, spec, cutouts)
     (row,) = make_rows([Take.first(job)], placed, model, spec, store)
     assert (row.status in ("ok", "review", "rejected"), row.core_identical, row.job_id) == (True, True, job.job_id)
-    picture = np.asarray(Image.open(str(row.image_uri)))
+    picture = np.asarray(Image.open(store.uri_of(str(row.image_uri))))
     source = cv2.cvtColor(cv2.imread(str(photo), cv2.IMREAD_UNCHANGED), cv2.COLOR_BGRA2RGBA)
     core = cv2.erode(source[..., 3], np.ones((9, 9), np.uint8)) == 255  # the hard outline is given a soft edge
     assert core.mean() > 0.2
@@ -219,10 +234,40 @@ def test_the_layer_is_in_the_colours_of_the_channel(
         assert np.abs(placed.layer.rgb[core][:, [1, 0, 2]].astype(int) - plain[core]).max() <= 8
 
 
+def test_the_file_holds_the_raw_image_around_the_product_and_the_photos_profile(
+    new_job: NewJob, spec: RunSpec, photo: Path, model: Model, exchanged_profile: bytes
+) -> None:
+    cutout = replace(make_cutout(photo.read_bytes(), spec.recipe), icc=exchanged_profile)
+    job = new_job()
+    placed = place_product(cutout, photo.read_bytes(), job, spec)
+    height, width = placed.canvas.alpha.shape
+    raw = np.zeros((height, width, 3), np.uint8)
+    raw[height // 2 :] = 220  # light below
+    encoded = steps.encode(model, placed, job)
+    finished = finish_image(raw, placed, encoded, model, identity_of(Take.first(job), model, spec), spec)
+    background = placed.layer.alpha == 0
+    above, below = (finished.pixels[part][background[part]].mean() for part in (slice(None, 20), slice(-20, None)))
+    assert above < 60 < 150 < below
+    file = Image.open(io.BytesIO(finished.file))
+    assert file.info["icc_profile"] == exchanged_profile
+    np.testing.assert_array_equal(np.asarray(file), finished.pixels)
+
+
+def test_a_file_that_lost_the_product_is_found_out(
+    new_job: NewJob, spec: RunSpec, cutouts: CutoutCache, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lossless file is opened again: what counts are the bytes that are delivered."""
+    encode = steps.encode_image
+    monkeypatch.setattr(steps, "encode_image", lambda pixels, *args, **options: encode(255 - pixels, *args, **options))
+    job = new_job()
+    (row,) = make_rows([Take.first(job)], prepare(job, spec, cutouts), model, spec, spec.open_store())
+    assert (row.core_identical, row.status) == (False, "rejected")
+
+
 def test_the_channel_decides_the_file(new_job: NewJob, spec: RunSpec, cutouts: CutoutCache, model: Model) -> None:
     spec = replace(spec, channels={"shop": Channel("shop", (96, 96), "jpeg", 80)})
     job = new_job(channel="shop", placement=Placement("centre"))
     store = spec.open_store()
     (row,) = make_rows([Take.first(job)], prepare(job, spec, cutouts), model, spec, store)
     assert (row.format, str(row.image_uri)[-4:]) == ("jpeg", ".jpg")
-    assert Image.open(io.BytesIO(Path(str(row.image_uri)).read_bytes())).format == "JPEG"
+    assert Image.open(io.BytesIO(Path(store.uri_of(str(row.image_uri))).read_bytes())).format == "JPEG"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pinco.catalog.ids.job import Job
 from pinco.catalog.store.base import StoreError
-from pinco.generation.steps import PhotoChangedError
+from pinco.generation.faults import PhotoChangedError, PhotoMissingError
 from pinco.generation.take import RunSpec, Take, canvas_key, failed_row, in_batches
 from preprocessing.canvas import Placement
 from preprocessing.errors import EmptyPhotoError
@@ -64,7 +64,8 @@ def test_what_changes_the_canvas_changes_its_key(new_job: NewJob, change: dict[s
     ("error", "error_type", "transient"),
     [
         (EmptyPhotoError("The file is empty."), "empty_photo", False),
-        (PhotoChangedError("The photo was changed."), "photo_changed", False),
+        (PhotoChangedError("The photo was changed."), "photo_changed", True),
+        (PhotoMissingError("The photo was deleted."), "photo_missing", True),
         (StoreError("the bucket does not answer"), "store_error", True),
         (KeyError("x"), "KeyError", False),
     ],

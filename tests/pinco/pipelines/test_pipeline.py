@@ -178,6 +178,16 @@ def test_true_guidance_uses_the_negative_prompt(pinco: PincoPipeline, make_canva
     assert len({image.tobytes() for image in (plain, empty, snow)}) == 3
 
 
+def test_without_true_guidance_nothing_is_computed_twice(pinco: PincoPipeline, make_canvas: MakeCanvas) -> None:
+    samples: list[int] = []
+    pinco.pipe.transformer.register_forward_pre_hook(
+        lambda module, args, kwargs: samples.append(len(kwargs["hidden_states"] if not args else args[0])),
+        with_kwargs=True,
+    )
+    pinco.generate(pinco.encode_canvas(make_canvas()), [pinco.defaults.request(PROMPT, seed=1, steps=2, true_cfg=1.0)])
+    assert samples == [1, 1]
+
+
 @pytest.mark.parametrize("options", [{"shape": "vae"}, {"prune": False}, {"semantic": "none"}, {"anchor": False}])
 def test_the_ablations_generate_too(pipe: Any, make_canvas: MakeCanvas, options: dict[str, Any]) -> None:
     pinco = PincoPipeline(pipe, open_adapter(pipe, **options))
@@ -307,6 +317,7 @@ def test_loading_reads_the_backbones_own_settings(folders: tuple[Path, Path]) ->
 
 def test_bfloat16_generates(folders: tuple[Path, Path], make_canvas: MakeCanvas) -> None:
     loaded = load_pipeline(*folders, dtype="bfloat16")
+    assert loaded.adapter is not None and {p.dtype for p in loaded.adapter.parameters()} == {torch.bfloat16}
     request = loaded.defaults.request(PROMPT, seed=1, steps=2, blending=True)
     assert loaded.generate(loaded.encode_canvas(make_canvas()), [request])[0].std() > 0
 

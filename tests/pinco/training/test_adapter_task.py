@@ -17,8 +17,11 @@ from pinco.training.adapter_task import AdapterTask
 from pinco.training.checkpoint import complete_checkpoints
 from pinco.training.config import TrainingConfig
 from pinco.training.dataset import Batch, CachedDataset
+from pinco.training.gain import output_gain
 from pinco.training.loop import train
-from pinco.training.losses import Noised, shifted
+from pinco.training.losses import Noised, add_noise, shifted
+from pinco.training.validation import VALIDATION_SEED
+from tests.pinco.training.conftest import make_cached
 
 Make = Callable[..., CachedDataset]
 
@@ -103,6 +106,7 @@ def test_loss_and_logged_gate_come_from_the_generator_alone(
             g for group in adapter.parameter_groups(1.0) if group["name"] == "gates" for g in group["params"]
         ):
             gates.fill_(0.3)
+            gates[::2] = -0.3  # a gate below zero is as open
     assert task.loss(0, 3, torch.Generator().manual_seed(1))[1]["gate"] == pytest.approx(
         float(torch.tensor(0.3).tanh())
     )
@@ -146,6 +150,25 @@ def test_the_shift_of_the_training_moves_its_noise_levels_alone(
     assert shift_of_validation[0] == plain[0]
     for level, before in zip(shift_of_validation[1:], plain[1:], strict=True):  # by region, and for the gain
         torch.testing.assert_close(torch.tensor(level), shifted(torch.tensor(before), 3.0))
+
+
+def test_the_logged_gain_is_the_mean_over_the_layers(
+    make: Callable[..., AdapterTask], adapter: PincoAdapter, transformer: FluxTransformer2DModel
+) -> None:
+    with torch.no_grad():
+        for number in adapter.settings.layers:
+            adapter.layer(number).gate.value.fill_(number + 0.5)
+    data = make_cached(count=2, prompt_dropout=0.0)
+    batch = data.in_order(16)[0]
+    noised = add_noise(batch.latents, torch.Generator().manual_seed(VALIDATION_SEED))
+
+    def run() -> None:
+        with adapter.using(adapter.encode(batch.subject_latents, batch.maps)) as arguments:
+            predict(transformer, noised, batch, arguments)
+
+    gains = output_gain(adapter, run).values()
+    assert max(gains) > 1.05 * min(gains)
+    assert make().validate()["gain"] == pytest.approx(sum(gains) / len(gains), rel=1e-5)
 
 
 def test_a_tiny_dataset_is_overfitted(tmp_path: Path, make: Callable[..., AdapterTask]) -> None:

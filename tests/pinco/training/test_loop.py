@@ -173,8 +173,10 @@ def test_the_weights_are_those_of_clipped_adamw_written_out(tmp_path: Path, make
     groups = twin.parameter_groups(config.learning_rate)
     named = {name: (p, g["lr"], g.get("weight_decay", 0.5)) for g in groups for name, p in g["params"]}
     first, second = ({name: torch.zeros_like(p) for name, (p, _, _) in named.items()} for _ in range(2))
+    average = {name: torch.zeros_like(p) for name, (p, _, _) in named.items()}
     norms = []
     for step in range(6):
+        kept = min(config.ema_decay, (1 + step) / (10 + step)) if step else 0.0
         loss, _ = twin.loss(step, config.batch_size, step_generator(config.seed, step))
         gradients = torch.autograd.grad(loss, [p for p, _, _ in named.values()])
         norms.append(float(torch.stack([g.square().sum() for g in gradients]).sum().sqrt()))
@@ -187,9 +189,11 @@ def test_the_weights_are_those_of_clipped_adamw_written_out(tmp_path: Path, make
                 p.mul_(1 - rate * decay)
                 corrected = (second[name] / (1 - 0.8 ** (step + 1))).sqrt() + 1e-8
                 p.sub_(rate * first[name] / (1 - 0.9 ** (step + 1)) / corrected)
+                average[name] = kept * average[name] + (1 - kept) * p  # of the weights after the step
     assert min(norms) > 0.3 and max(norms) > 1.2 * min(norms)  # Adam would not notice a constant factor
     for name, (p, _, _) in named.items():
         torch.testing.assert_close(found[0]["weights"][name], p.detach(), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(found[0]["average"][name], average[name], atol=1e-5, rtol=1e-5)
 
 
 def test_checkpoints_and_log_are_written_at_their_steps(tmp_path: Path, make_task: Make, make_config: Make) -> None:
@@ -240,6 +244,17 @@ def test_resume_with_another_number_of_ranks_is_refused_unless_finished(
     with pytest.raises(CheckpointMismatchError, match="another ranks"):
         train(make_task(), make_config(), tmp_path / "half")
     assert train(make_task(), make_config(), tmp_path / "done").steps == 12
+
+
+def test_every_rank_draws_its_own_samples(
+    tmp_path: Path, make_task: Make, make_config: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = make_task()
+    loss, seeds = task.loss, []
+    task.loss = lambda step, count, generator: (seeds.append(generator.initial_seed()), loss(step, count, generator))[1]
+    monkeypatch.setattr(loop, "rank", lambda: 1)
+    train(task, make_config(steps=3), tmp_path)
+    assert seeds == [step_generator(3, step, 1).initial_seed() for step in range(3)]
 
 
 def test_whether_a_run_can_go_on_is_known_before_it_starts(tmp_path: Path, make_task: Make, make_config: Make) -> None:

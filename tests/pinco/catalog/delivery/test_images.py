@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from pinco.catalog.delivery.images import image_key, key_of_image, put_image
+from pinco.catalog.delivery.images import image_key, is_image_key, key_of_image, put_image
 from pinco.catalog.ids.identity import ImageFormat
 from pinco.catalog.store.base import Store
 
@@ -28,3 +28,9 @@ def test_an_image_is_written_once(store: Store) -> None:
 @pytest.mark.parametrize("uri", ["/old/place/images/x-1.png", "s3://b/p/images/x-1.png", r"C:\store\images\x-1.png"])
 def test_the_key_is_the_same_after_a_move_of_the_store(uri: str) -> None:
     assert key_of_image(uri) == "images/x-1.png"
+
+
+def test_names_of_images_are_told_from_others() -> None:
+    assert is_image_key(image_key("gen", "0123456789abcdef" * 4, "jpeg"))
+    for other in ("images/README", "images/mug.png", "images/a/gen-0123456789abcdef.png", "gen-0123456789abcdef.png"):
+        assert not is_image_key(other)

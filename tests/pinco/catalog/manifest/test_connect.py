@@ -8,8 +8,10 @@ import pytest
 
 from pinco.catalog.manifest import connect
 from pinco.catalog.manifest.connect import LOG, TABLE, ManifestError, OldManifestError, open_delta, sync_version
+from pinco.catalog.manifest.readers import read_rows
 from pinco.catalog.manifest.schema import Row
 from pinco.catalog.manifest.table import ManifestTable
+from pinco.catalog.manifest.upkeep import compact
 from pinco.catalog.store.access import StoreAccess
 from pinco.catalog.store.base import Store, StoreError
 
@@ -44,7 +46,7 @@ def test_the_old_format_is_named_with_the_command_that_converts_it(store: Store)
 
 def test_a_damaged_table_is_an_error_with_its_address(folder_store: Store) -> None:
     folder_store.put_if_absent(f"{LOG}{0:020d}.json", b"garbage")
-    with pytest.raises(ManifestError, match=r"store/manifest: the manifest cannot be used"):
+    with pytest.raises(ManifestError, match=r"0\.json is damaged, and with it the manifest: .*`pinco check"):
         ManifestTable(folder_store)
 
 
@@ -72,3 +74,14 @@ def test_a_version_is_synced_with_its_files_and_their_names(
     root = Path(folder_store.uri) / TABLE
     (data,) = root.glob("*.parquet")
     assert set(synced) == {data, root, root / "_delta_log", root / "_delta_log" / f"{1:020d}.json"}
+
+
+def test_a_table_is_found_by_any_version_of_its_log(folder_store: Store, make_row: Callable[..., Row]) -> None:
+    """An empty one in its place would lose every row."""
+    table = ManifestTable(folder_store)
+    for batch in (1, 2):
+        table.append([make_row(batch)], run_id="run-a", batch=batch, base=0)
+    compact(table)
+    for name in ("_last_checkpoint", f"{0:020d}.json", f"{1:020d}.json"):
+        folder_store.delete(f"{LOG}{name}")
+    assert len(read_rows(ManifestTable(folder_store))) == 2

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from pinco.catalog.manifest.connect import LOG
-from pinco.catalog.manifest.history import history
+from pinco.catalog.manifest.history import UNREADABLE, history
 from pinco.catalog.manifest.schema import Row
 from pinco.catalog.manifest.table import ManifestTable
 from pinco.catalog.manifest.upkeep import compact
@@ -36,3 +36,18 @@ def test_it_reaches_back_as_far_as_the_log(folder_store: Store, make_row: Callab
     for number in (0, 1):
         folder_store.delete(f"{LOG}{number:020d}.json")
     assert [version.version for version in history(folder_store)] == [2]
+
+
+def test_a_damaged_entry_is_a_version_of_which_little_is_known(
+    folder_store: Store, make_row: Callable[..., Row]
+) -> None:
+    table = ManifestTable(folder_store)
+    for batch in (1, 2):
+        table.append([make_row(batch)], run_id="run-a", batch=batch, base=0)
+    for note in ("README", "notes.json"):
+        folder_store.put_if_absent(f"{LOG}{note}", b"x")
+    for damage in (b"\xff\xfe", b"{", b"[]", b'{"commitInfo": {}}', b'{"commitInfo": 5}', b""):
+        folder_store.delete(f"{LOG}{1:020d}.json")
+        folder_store.put_if_absent(f"{LOG}{1:020d}.json", damage)
+        versions = list(history(folder_store))
+        assert [(v.version, v.operation) for v in versions] == [(2, "WRITE"), (1, UNREADABLE), (0, "CREATE TABLE")]

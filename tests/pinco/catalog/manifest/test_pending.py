@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pinco.catalog.manifest.pending import image_of, keep_image, pending_key, row_from_json, row_to_json
+from pinco.catalog.manifest.pending import image_of, is_pending_key, keep_image, pending_key, row_from_json, row_to_json
 from pinco.catalog.manifest.schema import Row
 from pinco.catalog.store.base import Store
 
@@ -56,3 +56,24 @@ def test_a_row_lies_beside_its_image_before_the_image_is_there(store: Store, mak
     keep_image(store, row, b"image", "png")
     assert order == [f"_pending/gen-{sha256[:16]}.png.json", key] == [pending_key(key), image_of(order[0])]
     assert (row_from_json(store.get(order[0])), store.get(key)) == (row, b"image")
+
+
+@pytest.mark.parametrize(
+    "change", [{"job_id": 5}, {"sequence": "x"}, {"seed": 2**70}, {"created_at": []}, {"row": "two"}]
+)
+def test_values_that_no_column_takes_are_no_row(make_row: MakeRow, change: dict[str, object]) -> None:
+    text = json.dumps(json.loads(row_to_json(make_row(0))) | change)
+    with pytest.raises(ValueError, match="not a row"):
+        row_from_json(text)
+
+
+@pytest.mark.parametrize("text", ["[]", "5", "null", '"x"', "[" * 100_000, "\x00"])
+def test_other_json_is_no_row(text: str) -> None:
+    with pytest.raises(ValueError, match="not a row"):
+        row_from_json(text)
+
+
+def test_names_of_others_are_told_apart() -> None:
+    assert is_pending_key(pending_key("images/gen-0123456789abcdef.jpg"))
+    for other in ("_pending/README", "_pending/notes.json", "_pending/a/b.png.json", "images/gen-0123456789abcdef.jpg"):
+        assert not is_pending_key(other)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import multiprocessing
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,9 @@ def test_an_append_makes_rows_visible_and_the_first_makes_the_table(store: Store
     table = ManifestTable(store)
     assert (table.version, table.delta, read_rows(table)) == (0, None, [])
     assert append(table, "run-a", 1, [make_row(0), make_row(1, "failed")]) == Appended(1, 2, 0)
-    assert read_rows(table) == read_rows(ManifestTable(store)) == [make_row(0), make_row(1, "failed")]
+    image = make_row(0)
+    image = replace(image, image_uri=store.uri_of(str(image.image_uri)))
+    assert read_rows(table) == read_rows(ManifestTable(store)) == [image, make_row(1, "failed")]
     states = job_states(table, [make_row(number).job_id for number in range(3)])
     assert (states.done, states.held) == ({make_row(0).job_id}, {make_row(1).job_id})
 

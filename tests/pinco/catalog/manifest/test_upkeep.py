@@ -95,7 +95,7 @@ def test_a_vacuum_says_what_is_left_over_and_deletes_it_when_asked(store: Store,
     orphan = put_image(store, "nobodys", b"image", "png")[0]
     waited_for = put_image(store, "waited-for", b"image", "png")[0]
     store.put_if_absent(pending_key("images/" + waited_for.rpartition("/")[2]), b"{}")
-    in_vain = pending_key("images/never-came.png")
+    in_vain = pending_key("images/never-came-0123456789abcdef.png")
     store.put_if_absent(in_vain, b"{}")
     before = _files(store)
 
@@ -133,3 +133,16 @@ def test_a_store_without_a_table_can_be_vacuumed(folder_store: Store) -> None:
 
 def test_the_grace_is_longer_than_a_night() -> None:
     assert timedelta(days=7) <= GRACE
+
+
+@pytest.mark.parametrize(
+    "note",
+    ["images/README", "images/mug.png", "_pending/README", "_pending/a.json", "manifest/README", "manifest/x.parquet"],
+)
+def test_files_of_others_are_neither_listed_nor_deleted(store: Store, make_row: MakeRow, note: str) -> None:
+    table = ManifestTable(store)
+    table.append([make_row(0)], run_id="run-a", batch=1, base=0)
+    store.put_if_absent(note, b"not ours")
+    found = vacuum(table, now=LATER, delete=True)
+    assert (found.table_files, found.images, found.waiting) == ((), (), ())
+    assert store.get(note) == b"not ours"

@@ -8,6 +8,8 @@ import pytest
 
 from pinco.catalog.ids.identity import GenerationIdentity, Recipe
 from pinco.catalog.ids.job import Job
+from pinco.catalog.manifest.connect import NoManifestError
+from pinco.catalog.manifest.runs import UnknownRunError
 from pinco.catalog.manifest.schema import Row
 from pinco.catalog.manifest.table import ManifestTable
 from pinco.catalog.photos.listing import read_catalog
@@ -91,6 +93,24 @@ def test_a_sheet_becomes_jobs(plan: MakePlan, shop: Path) -> None:
     assert all(side % 16 == 0 for side in first.working_size)
     assert (made.work, made.done, made.held, made.warnings, made.base) == (made.jobs, frozenset(), frozenset(), (), 0)
     assert (made.estimate.images, made.estimate.seconds) == (5, None)
+
+
+def test_a_plan_writes_nothing_unless_hashes_are_to_be_saved(plan: MakePlan, folder_store: Store) -> None:
+    plan()
+    assert not Path(folder_store.uri).exists()
+    plan(save_sources=True)
+    assert [info.key for info in folder_store.list()] == ["_sources/000000000001.parquet"]
+
+
+def test_an_image_that_failed_to_be_made_again_is_done(
+    plan: MakePlan, finish: Callable[..., None], folder_store: Store
+) -> None:
+    jobs = plan().jobs
+    finish(folder_store, list(jobs), "run-a", "ok")
+    finish(folder_store, list(jobs[:2]), "redo", "failed")
+    again = plan()
+    assert (again.work, again.held, len(again.done)) == ((), frozenset(), 5)
+    assert plan_retry(ManifestTable(folder_store), "redo").work == jobs[:2]
 
 
 def test_the_same_sheet_is_the_same_jobs(plan: MakePlan, tmp_path: Path) -> None:
@@ -200,7 +220,13 @@ def test_a_retry_runs_what_a_run_could_not_make(
     retry = plan_retry(ManifestTable(folder_store), "run-a")
     assert retry.work == (jobs[1], jobs[2])
     assert retry.base == 6
-    assert plan_retry(ManifestTable(folder_store), "no-such-run").work == ()
+    with pytest.raises(UnknownRunError, match="Did you mean 'run-"):
+        plan_retry(ManifestTable(folder_store), "run-z")
+
+
+def test_a_retry_of_a_store_without_a_manifest_is_refused(folder_store: Store) -> None:
+    with pytest.raises(NoManifestError, match="check the address"):
+        plan_retry(ManifestTable(folder_store), "run-a")
 
 
 def test_a_plan_against_s3(plan: MakePlan, finish: Callable[..., None], bucket: str, s3_endpoint: str) -> None:

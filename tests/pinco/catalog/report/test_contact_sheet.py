@@ -14,6 +14,7 @@ from pinco.catalog.report.contact_sheet import contact_sheet
 from pinco.catalog.store.base import Store
 
 MakeRow = Callable[..., Row]
+KEY = "reports/night.html"
 PhotoBytes = Callable[..., bytes]
 
 
@@ -25,11 +26,14 @@ class Page(HTMLParser):
         self.words: list[str] = []
         self.pictures: list[str] = []
         self.tags: list[str] = []
+        self.links: list[str] = []
         self.feed(path.read_text(encoding="utf-8"))
         self.text = " ".join(" ".join(self.words).split())
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
+        if tag == "a":
+            self.links.append(str(dict(attrs)["href"]))
         if tag == "img":
             self.pictures.append(str(dict(attrs)["src"]))
 
@@ -55,7 +59,7 @@ def rows(store: Store, tmp_path: Path, make_row: MakeRow, photo_bytes: PhotoByte
 
 
 def test_the_page_shows_every_row(store: Store, rows: list[Row], tmp_path: Path) -> None:
-    path = contact_sheet(rows, tmp_path / "out" / "sheet.html", store, title="Night <1>")
+    path = contact_sheet(rows, tmp_path / "out" / "sheet.html", store, key=KEY, title="Night <1>")
     page = Page(path)
     assert page.text.count("4 images of 2 products") == 1
     for words in (
@@ -76,11 +80,26 @@ def test_the_page_shows_every_row(store: Store, rows: list[Row], tmp_path: Path)
 
 
 def test_the_page_needs_no_other_file(store: Store, rows: list[Row], tmp_path: Path) -> None:
-    path = contact_sheet(rows, tmp_path / "sheet.html", store)
+    path = contact_sheet(rows, tmp_path / "sheet.html", store, key=KEY)
     page = Page(path)
     assert all(picture.startswith("data:image/jpeg;base64,") for picture in page.pictures)
     assert not {"script", "link", "iframe"} & set(page.tags)
     assert not re.search(r"https?://|url\(|@import", path.read_text())
+
+
+def test_links_lead_from_the_page_to_the_images_wherever_the_store_is(
+    folder_store: Store, make_row: MakeRow, tmp_path: Path, photo_bytes: PhotoBytes
+) -> None:
+    put_image(folder_store, "gen", photo_bytes(), "png")
+    image = next(folder_store.list("images/")).key
+    row = make_row(0, source_uri=str(tmp_path / "none.png"), image_uri=f"/where/the/store/was/{image}")
+    page = contact_sheet([row], Path(folder_store.uri_of(KEY)), folder_store, key=KEY)
+    copy = tmp_path / "copy"
+    Path(folder_store.uri).rename(copy)
+    (link,) = Page(copy / KEY).links
+    assert link == f"../{image}"
+    assert (copy / KEY).parent.joinpath(link).is_file() and not page.exists()
+    assert folder_store.uri not in link
 
 
 def test_a_source_is_embedded_once_for_all_its_images(
@@ -89,18 +108,18 @@ def test_a_source_is_embedded_once_for_all_its_images(
     photo = tmp_path / "p.png"
     photo.write_bytes(photo_bytes())
     rows = [make_row(number, "failed", sku="A", source_uri=str(photo)) for number in range(5)]
-    assert len(Page(contact_sheet(rows, tmp_path / "s.html", folder_store)).pictures) == 1
+    assert len(Page(contact_sheet(rows, tmp_path / "s.html", folder_store, key=KEY)).pictures) == 1
 
 
 def test_missing_pictures_are_shown_as_missing(folder_store: Store, make_row: MakeRow, tmp_path: Path) -> None:
     row = make_row(0, source_uri=str(tmp_path / "none.png"), image_uri=folder_store.uri_of("images/none.png"))
-    page = Page(contact_sheet([row], tmp_path / "s.html", folder_store))
+    page = Page(contact_sheet([row], tmp_path / "s.html", folder_store, key=KEY))
     assert page.pictures == []
     assert "the image is not in the store" in page.text
 
 
 def test_a_run_without_images_has_a_page_too(folder_store: Store, tmp_path: Path) -> None:
-    assert "This run has no images." in Page(contact_sheet([], tmp_path / "s.html", folder_store)).text
+    assert "This run has no images." in Page(contact_sheet([], tmp_path / "s.html", folder_store, key=KEY)).text
 
 
 def test_a_long_run_names_the_number_of_images_left_out(
@@ -108,7 +127,7 @@ def test_a_long_run_names_the_number_of_images_left_out(
 ) -> None:
     monkeypatch.setattr(report, "MAX_CARDS", 3)
     rows = [make_row(number, "failed", source_uri=str(tmp_path / "none.png")) for number in range(5)]
-    page = Page(contact_sheet(rows, tmp_path / "s.html", folder_store))
+    page = Page(contact_sheet(rows, tmp_path / "s.html", folder_store, key=KEY))
     assert page.tags.count("article") == 3
     assert "2 more images are not shown here" in page.text
     assert "5 images" in page.text

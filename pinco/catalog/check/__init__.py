@@ -1,0 +1,1 @@
+"""Is everything there that the manifest names, and what to do where it is not."""
