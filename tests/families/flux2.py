@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from diffusers import (
 )
 from tokenizers import Tokenizer, models
 from tokenizers.pre_tokenizers import ByteLevel
+from torch import Tensor
 from transformers import (
     Mistral3Config,
     Mistral3ForConditionalGeneration,
@@ -24,6 +26,9 @@ from transformers import (
     Qwen3Config,
     Qwen3ForCausalLM,
 )
+
+from pinco.training.dataset import Batch
+from pinco.training.losses import Noised
 
 LATENT_CHANNELS = 8
 TEXT_WIDTH = 16
@@ -178,3 +183,19 @@ def new_dev(**transformer: Any) -> Flux2Pipeline:
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def velocity(
+    transformer: Flux2Transformer2DModel, noised: Noised, batch: Batch, extra: Mapping[str, Any] | None = None
+) -> Tensor:
+    """The transformer's velocity `[B, N, D]`, called the way `Flux2KleinPipeline` calls it."""
+    out: Tensor = transformer(
+        hidden_states=noised.x_t,
+        timestep=noised.sigma,
+        encoder_hidden_states=batch.sequence,
+        img_ids=Flux2KleinPipeline._prepare_latent_ids(torch.zeros(1, 1, *batch.grid)),
+        txt_ids=Flux2KleinPipeline._prepare_text_ids(batch.sequence),
+        return_dict=False,
+        **(extra or {}),
+    )[0]
+    return out

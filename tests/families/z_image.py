@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, ZImagePipeline, ZImageTransformer2DModel
 from transformers import Qwen3Config, Qwen3Model
 
+from pinco.adapter.tokens import pack, unpack
 from pinco.toy.model.untrained import untrained_vae
+from pinco.training.dataset import Batch
+from pinco.training.losses import Noised
 from tests.families.flux2 import TEXT_WIDTH, new_qwen_tokenizer
 
 
@@ -65,3 +69,17 @@ def new_pipe(**transformer: Any) -> ZImagePipeline:
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def velocity(
+    transformer: ZImageTransformer2DModel, noised: Noised, batch: Batch, extra: Mapping[str, Any] | None = None
+) -> torch.Tensor:
+    """The transformer's velocity `[B, N, D]`, called the way `ZImagePipeline` calls it: time runs towards the image."""
+    out = transformer(
+        list(unpack(noised.x_t, 2, batch.grid).unsqueeze(2)),
+        1 - noised.sigma,
+        list(batch.sequence),
+        return_dict=False,
+        **(extra or {}),
+    )[0]
+    return -pack(torch.stack(out).squeeze(2), 2)
