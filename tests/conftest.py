@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import hashlib
+import logging
 import os
 import shutil
 import socket
@@ -183,3 +184,11 @@ def s3_endpoint() -> Iterator[str]:
     finally:
         server.kill()
         server.wait()
+
+
+@pytest.fixture(autouse=True)
+def loggers_enabled() -> None:
+    """Libraries that configure logging when they are used switch off all loggers that are there already."""
+    for name, logger in logging.root.manager.loggerDict.items():
+        if name.partition(".")[0] in ("flows", "pinco", "preprocessing") and isinstance(logger, logging.Logger):
+            logger.disabled = False

@@ -24,14 +24,18 @@ log = logging.getLogger(__name__)
 
 
 class Recorder:
-    """Appends finished rows every ``commit.seconds``, and whenever ``commit.rows`` of them are there.
+    """Appends finished rows every `commit.seconds`, and whenever `commit.rows` of them are there.
 
     Images are in the store, with their rows beside them, before the rows come here: what a killed driver loses is made
-    good by the next run, which appends these rows. ``base`` is the manifest's version when the run was planned: what
-    another run has finished since then is not replaced. ``appends`` and ``dropped`` say how many batches were appended,
-    and how many rows were left out.
+    good by the next run, which appends these rows.
 
     The limit of failures judges the system: rows whose photo is to blame count neither as failed nor as finished.
+
+    Attributes:
+        statuses: Rows so far, by status.
+        appends: Batches that were appended.
+        dropped: Rows that were left out, because another run had done their jobs since `base`, the manifest's version
+            when the run was planned.
     """
 
     def __init__(
@@ -67,7 +71,11 @@ class Recorder:
             self.commit()
 
     def tick(self) -> None:
-        """Append when it is time. Raises TooManyFailuresError, after an append, past the limit."""
+        """Append when it is time.
+
+        Raises:
+            TooManyFailuresError: The run is past its limit of failures; everything was appended before.
+        """
         if self._clock() >= self._due:
             self.commit()
         failed = self._faults.total()

@@ -99,25 +99,30 @@ SCHEMA = pa.schema(
 class Row:
     """One row of the manifest; the fields are the columns of `SCHEMA`, in its order.
 
-    seed: the seed used, which a retry may have changed; `recipe` has the one asked for (without a recipe they are the
-    same).
-    reason: why the row is `review` or `rejected`, for a person to read.
-    error_type: the class of the error, `error_message` its text for a marketer; only where status is failed or
-        quarantined.
-    transient: the failure came from outside (a lost machine, a store that did not answer): the next run tries again.
-    attempts: how many times making this image was begun.
-    image_uri: the image's place in the store, `images/...`; a row that a reader gives has its full address.
-    width, height: the delivered file's, in pixels; null where there is none. `delivery_*` is what was asked.
-    pixels_sha256: of the delivered pixels (u8, [H, W, 3], C order), whatever their file says.
-    extension, shrinkage: shares of the product's area (arXiv 2404.10157); `not_scored` names what had no instrument.
-    recipe: `identity.Recipe` as JSON: what replay needs beside photo and weights.
-    threads: CPU threads of the generating process; the bytes of a CPU image depend on it.
-    environment: JSON of processor type and package versions that the bytes depend on.
-    seconds: wall time that making this image took.
-    sequence: the table's version that the row came with, None before that. Of several rows of one job the one with the
-    highest is visible among those that are done, or where none is, among all. Rows with equal content are equal
-    whatever their sequence.
-    image_bytes: size of the delivered file.
+    The guide to the manifest (docs/guides/manifest.md) describes every column.
+
+    Attributes:
+        seed: The seed used, which a retry may have changed; `recipe` has the one asked for (without a recipe they are
+            the same).
+        reason: Why the row is `review` or `rejected`, for a person to read.
+        error_type: Kind of the error; only where status is failed or quarantined.
+        error_message: The same for a marketer.
+        transient: The failure came from outside (a lost machine, a store that did not answer): the next run tries again.
+        attempts: How many times making this image was begun.
+        image_uri: The image's place in the store, `images/...`; a row that a reader gives has its full address.
+        width: Of the delivered file, in pixels; null where there is none. `delivery_width` is what was asked.
+        height: The same.
+        pixels_sha256: Of the delivered pixels (u8, `[H, W, 3]`, C order), whatever their file says.
+        extension: Growth as a share of the product's area (arXiv 2404.10157); `not_scored` names what had no instrument.
+        shrinkage: Loss as a share of the product's area.
+        recipe: `identity.Recipe` as JSON: what replay needs beside photo and weights.
+        threads: CPU threads of the generating process; the bytes of a CPU image depend on it.
+        environment: JSON of processor type and package versions that the bytes depend on.
+        seconds: Wall time that making this image took.
+        sequence: The table's version that the row came with, None before that. Of several rows of one job the one with
+            the highest is visible among those that are done, or where none is, among all. Rows with equal content are
+            equal whatever their sequence.
+        image_bytes: Size of the delivered file.
     """
 
     job_id: str
@@ -260,10 +265,12 @@ def to_rows(table: pa.Table) -> list[Row]:
 def conform(table: pa.Table, columns: Sequence[str] | None = None) -> pa.Table:
     """A table as written by this or an older version, brought to today's schema: columns it lacks become null.
 
-    columns: only these, in this order; None = all of them.
+    Args:
+        table: Rows of any version.
+        columns: Only these, in this order; None = all of them.
 
     Raises:
-        ValueError: it was written by a newer version, or is no manifest at all.
+        ValueError: It was written by a newer version, or is no manifest at all.
     """
     version = schema_version(table.schema)
     if version > SCHEMA_VERSION:

@@ -81,6 +81,7 @@ def test_a_cluster_that_stops_answering_is_noticed(monkeypatch: pytest.MonkeyPat
     time.sleep(0.4)
     with pytest.raises(RayDiedError, match="ray://head:10001 has not answered"):
         session.check()
+    session._closed.set()  # its thread asks no more
 
 
 @pytest.mark.slow
