@@ -107,13 +107,13 @@ class Row:
         reason: Why the row is `review` or `rejected`, for a person to read.
         error_type: Kind of the error; only where status is failed or quarantined.
         error_message: The same for a marketer.
-        transient: The failure came from outside (a lost machine, a store that did not answer): the next run tries again.
+        transient: The failure came from outside (a lost machine, a dead store): the next run tries again.
         attempts: How many times making this image was begun.
         image_uri: The image's place in the store, `images/...`; a row that a reader gives has its full address.
         width: Of the delivered file, in pixels; null where there is none. `delivery_width` is what was asked.
         height: The same.
         pixels_sha256: Of the delivered pixels (u8, `[H, W, 3]`, C order), whatever their file says.
-        extension: Growth as a share of the product's area (arXiv 2404.10157); `not_scored` names what had no instrument.
+        extension: Growth as a share of the product's area (arXiv 2404.10157). `not_scored` names unmeasured ones.
         shrinkage: Loss as a share of the product's area.
         recipe: `identity.Recipe` as JSON: what replay needs beside photo and weights.
         threads: CPU threads of the generating process; the bytes of a CPU image depend on it.
