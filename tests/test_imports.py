@@ -39,7 +39,7 @@ def test_package_starts_without_torch(package: str) -> None:
 LOOKING = {
     "validate": (["validate", "sheet.csv", "--catalog", "photos"], 0),
     "plan": (["plan", "sheet.csv", "--catalog", "photos", "--store", "store"], 0),
-    "manifest": (["manifest", "show", "store"], 0),
+    "manifest": (["manifest", "show", "store"], 1),  # there is no store yet, and it says so
     "replay": (["replay", "store", "0123abcd", "--out", "again.png"], 1),  # there is no such image, and it says so
 }
 

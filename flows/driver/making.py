@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from flows.progress import Watch
 from flows.settings import Settings
 from pinco.catalog.manifest.schema import Row
 from pinco.catalog.manifest.table import ManifestTable
+from pinco.generation.faults import PhotoUnreadableError
 from pinco.generation.take import RunSpec, Take, failed_row, in_batches
 
 if TYPE_CHECKING:
@@ -42,19 +43,41 @@ def make_images(
     settings: Settings,
     session: RaySession,
     watch: Watch,
+    unreadable: Mapping[str, str] | None = None,
 ) -> Made:
-    """Every take becomes one row of the manifest, or the stage ends early with what was finished in it."""
+    """Every take becomes one row of the manifest, or the stage ends early with what was finished in it.
+
+    Args:
+        takes: What to make.
+        spec: What all takes have in common.
+        table: The manifest.
+        base: Its version when the run was planned.
+        settings: How the run is carried out.
+        session: Ray, which may still be starting.
+        watch: Shows the progress.
+        unreadable: Ids of jobs whose photo could not be read when the run was planned, with the reason.
+    """
+    unreadable = unreadable or {}
+    lost = [take for take in takes if take.job.job_id in unreadable]
+    left = [take for take in takes if take.job.job_id not in unreadable]
     recorder = Recorder(table, spec.run_id, base=base, commit=settings.commit, failures=settings.failures)
     error: Exception | None = None
     try:
         with StopRequest() as stop, watch(recorder.snapshot, len(takes)):
-            session.wait()
-            _dispatch(takes, spec, settings, session, recorder, stop)
+            recorder.add([_unreadable_row(take, spec, unreadable[take.job.job_id]) for take in lost])
+            if left:
+                session.wait()
+                _dispatch(left, spec, settings, session, recorder, stop)
     except Exception as ended:
         log.error("the run ends early: %s", ended)
         error = ended
     recorder.close()
     return Made(recorder.snapshot(), recorder.dropped, error)
+
+
+def _unreadable_row(take: Take, spec: RunSpec, reason: str) -> Row:
+    error = PhotoUnreadableError(f"The photo cannot be read: {reason}")
+    return failed_row(take.job, spec.run_id, error, attempts=1)
 
 
 def _dispatch(

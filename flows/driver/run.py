@@ -115,7 +115,10 @@ def run_stages(
         takes = [take(job) for job in plan.work]
         made, report = Made(Counter()), None
         if takes:
-            made = timed("make", lambda: make_images(takes, spec, table, plan.base, settings, session, watch))
+            made = timed(
+                "make",
+                lambda: make_images(takes, spec, table, plan.base, settings, session, watch, plan.unreadable),
+            )
         if made.statuses and not isinstance(made.error, RunInterruptedError):
             report = timed("report", lambda: write_report(spec, table))
     finally:

@@ -20,6 +20,12 @@ class PhotoMissingError(PincoError, LookupError):
     code = "photo_missing"
 
 
+class PhotoUnreadableError(PincoError):
+    """The photo is there and could not be read when the run was planned: access denied, too large, a cut connection."""
+
+    code = "photo_unreadable"
+
+
 class AcceleratorFaultError(PincoError, RuntimeError):
     """The device or its driver failed; the actor's context cannot be trusted any more. Not a row's fault at first."""
 
@@ -67,4 +73,5 @@ def _codes(kind: type[PincoError]) -> Iterator[str]:
         yield from _codes(further)
 
 
-_INPUT_FAULTS = frozenset(code for kind in (PhotoError, PhotoChangedError, PhotoMissingError) for code in _codes(kind))
+_OF_PHOTOS = (PhotoError, PhotoChangedError, PhotoMissingError, PhotoUnreadableError)
+_INPUT_FAULTS = frozenset(code for kind in _OF_PHOTOS for code in _codes(kind))

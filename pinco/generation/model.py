@@ -33,7 +33,7 @@ KEPT_CANVASES = 8
 
 @dataclass(frozen=True)
 class Scores:
-    """Measures of a raw image, as shares of the product's area; None where ``not_scored`` names them."""
+    """Measures of a raw image, as shares of the product's area; None where `not_scored` names them."""
 
     extension: float | None = None
     shrinkage: float | None = None
@@ -100,7 +100,7 @@ class Model:
         self._encoded: LRUCache[str, EncodedProduct] = LRUCache(KEPT_CANVASES)
 
     def encode(self, canvas: Canvas, key: str) -> EncodedProduct:
-        """``canvas`` encoded; the same key again costs nothing while it is among the last few."""
+        """`canvas` encoded; the same key again costs nothing while it is among the last few."""
         found: EncodedProduct | None = self._encoded.get(key)
         if found is None:
             with _faults_named():

@@ -15,10 +15,10 @@ from pinco.catalog.sheet.channels import Channel
 from pinco.catalog.store.access import DEFAULT_ACCESS, StoreAccess
 from pinco.catalog.store.base import Store, StoreError
 from pinco.errors import first_line
-from pinco.generation.faults import PhotoChangedError, PhotoMissingError
+from pinco.generation.faults import PhotoChangedError, PhotoMissingError, PhotoUnreadableError
 from preprocessing.cutout import CutoutRecipe
 
-_TRANSIENT = (StoreError, ConnectionError, TimeoutError, PhotoChangedError, PhotoMissingError)
+_TRANSIENT = (StoreError, ConnectionError, TimeoutError, PhotoChangedError, PhotoMissingError, PhotoUnreadableError)
 
 
 @dataclass(frozen=True)

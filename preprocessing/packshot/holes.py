@@ -59,8 +59,8 @@ class Reading:
 def read(evidence: Evidence) -> Reading:
     """The more likely of the two readings.
 
-    On an even backdrop (often overexposed white) a blank label may match in everything. Only the position decides
-    then: the hole of a handle has a thin rim and is not a rectangle; anything else stays product, to be reviewed.
+    On an even backdrop (often overexposed white) a blank label may match in everything, and only the position decides.
+    The hole of a handle has a thin rim and is not a rectangle; anything else stays product, to be reviewed.
     """
     if evidence.follows < 0.25:
         flat = evidence.slope is not None and evidence.slope < 0.5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from diffusers import (
 )
 from tokenizers import Tokenizer, models
 from tokenizers.pre_tokenizers import ByteLevel
+from torch import Tensor
 from transformers import (
     Mistral3Config,
     Mistral3ForConditionalGeneration,
@@ -24,6 +26,9 @@ from transformers import (
     Qwen3Config,
     Qwen3ForCausalLM,
 )
+
+from pinco.training.dataset import Batch
+from pinco.training.losses import Noised
 
 LATENT_CHANNELS = 8
 TEXT_WIDTH = 16
@@ -86,8 +91,8 @@ def new_scheduler() -> FlowMatchEulerDiscreteScheduler:
     return FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True, time_shift_type="exponential")
 
 
-def new_qwen() -> tuple[Qwen2TokenizerFast, Qwen3ForCausalLM]:
-    """Of bytes, with as many layers as the pipeline's choice of hidden states needs."""
+def new_qwen_tokenizer() -> Qwen2TokenizerFast:
+    """Of bytes, with a chat template that knows whether there is thinking."""
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>"]
     tokenizer = Qwen2TokenizerFast(
         vocab=_BYTES,
@@ -98,6 +103,12 @@ def new_qwen() -> tuple[Qwen2TokenizerFast, Qwen3ForCausalLM]:
         extra_special_tokens=special,
     )
     tokenizer.chat_template = _QWEN_TEMPLATE
+    return tokenizer
+
+
+def new_qwen() -> tuple[Qwen2TokenizerFast, Qwen3ForCausalLM]:
+    """With as many layers as the pipeline's choice of hidden states needs."""
+    tokenizer = new_qwen_tokenizer()
     config = Qwen3Config(
         vocab_size=len(tokenizer),
         hidden_size=TEXT_WIDTH,
@@ -172,3 +183,19 @@ def new_dev(**transformer: Any) -> Flux2Pipeline:
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def velocity(
+    transformer: Flux2Transformer2DModel, noised: Noised, batch: Batch, extra: Mapping[str, Any] | None = None
+) -> Tensor:
+    """The transformer's velocity `[B, N, D]`, called the way `Flux2KleinPipeline` calls it."""
+    out: Tensor = transformer(
+        hidden_states=noised.x_t,
+        timestep=noised.sigma,
+        encoder_hidden_states=batch.sequence,
+        img_ids=Flux2KleinPipeline._prepare_latent_ids(torch.zeros(1, 1, *batch.grid)),
+        txt_ids=Flux2KleinPipeline._prepare_text_ids(batch.sequence),
+        return_dict=False,
+        **(extra or {}),
+    )[0]
+    return out

@@ -21,8 +21,9 @@ from pinco.training.dataset import Batch, CachedDataset
 from pinco.training.loop import train
 from pinco.training.losses import Noised, add_noise, flow_matching_loss
 from pinco.training.validation import validation_by_region
-from tests.families import hunyuan, sd3
+from tests.families import flux2, hunyuan, sd3, z_image
 from tests.families.scenes import new_scenes
+from tests.pinco.adapter.families import flux2_suite, z_image_suite
 from tests.pinco.adapter.families.hunyuan_suite import TEXT, HunyuanSuite
 from tests.pinco.adapter.families.sd3_suite import SD3Suite
 from tests.pinco.adapter.suite import AdapterSuite, watch_keys
@@ -68,6 +69,20 @@ LEARNERS = {
         HunyuanSuite,
         text_width=hunyuan.WIDTH,
         pooled_width=8,
+    ),
+    "flux2": Learner(
+        lambda: flux2.new_transformer(in_channels=16, joint_attention_dim=flux2_suite.TEXT_WIDTH),
+        flux2.velocity,
+        flux2_suite.Flux2Suite,
+        text_width=flux2_suite.TEXT_WIDTH,
+        pooled_width=1,
+    ),
+    "z_image": Learner(
+        lambda: z_image.new_transformer(in_channels=4, cap_feat_dim=z_image_suite.TEXT_WIDTH),
+        z_image.velocity,
+        z_image_suite.ZImageSuite,
+        text_width=z_image_suite.TEXT_WIDTH,
+        pooled_width=1,
     ),
 }
 

@@ -25,7 +25,7 @@ _MARKS = (f"{LOG}_last_checkpoint", f"{LOG}{0:020d}.json")
 """One of these is there as long as the table is: the first version goes only when a checkpoint replaces it."""
 
 OLD_FIRST_COMMIT = "_commits/000000000001.json"
-"""What the manifest of Pinco 0.1, a log of its own, begins with."""
+"""What the manifest of earlier versions, a log of its own, begins with."""
 
 
 class ManifestError(StoreError):
@@ -41,7 +41,7 @@ class NoManifestError(StoreError):
 
 
 class OldManifestError(StoreError):
-    """The store keeps its manifest in the format of Pinco 0.1."""
+    """The store keeps its manifest in the format of earlier versions."""
 
     code = "old_manifest"
 

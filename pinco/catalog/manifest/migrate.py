@@ -1,4 +1,4 @@
-"""The manifest of Pinco 0.1 becomes a Delta table: its commits are read once, in order, and written as one version.
+"""The manifest of earlier versions becomes a Delta table: its commits are read in order and written as one version.
 
 The old manifest was a chain of JSON objects, `_commits/{number}.json`, each with the hash of the one before, that name
 Parquet files, `_parts/...`, by their hashes. Nothing of it is changed or removed.
@@ -127,7 +127,7 @@ def _commits(store: Store) -> Iterator[list[_Part]]:
             fields: dict[str, Any] = json.loads(data)
             found, parts = (fields["seq"], fields["parent"]), [_Part(**part) for part in fields["parts"]]
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise DamagedLogError(f"{store.uri_of(key)} is not a commit of Pinco 0.1: {error}") from error
+            raise DamagedLogError(f"{store.uri_of(key)} is not a commit of the old manifest: {error}") from error
         if found != (number, parent):
             raise DamagedLogError(f"{store.uri_of(key)} does not continue the commit before it: the log was changed")
         yield parts

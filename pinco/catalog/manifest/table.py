@@ -72,7 +72,7 @@ class ManifestTable:
             as_of: An earlier version, or a time, to read the manifest as it was then; None = as it is.
 
         Raises:
-            OldManifestError: It has the format of Pinco 0.1 and is to be converted.
+            OldManifestError: It has the format of earlier versions and is to be converted.
             ManifestError: It cannot be read, or a newer Pinco wrote it, or it is not as old as `as_of`.
         """
         self.store = store

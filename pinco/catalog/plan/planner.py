@@ -7,8 +7,9 @@ Nothing is generated, and no photo that was seen before is read again.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from pinco.catalog.ids.job import Job
 from pinco.catalog.manifest.connect import ManifestError
@@ -29,10 +30,18 @@ from preprocessing.canvas import working_size
 
 @dataclass(frozen=True)
 class Plan:
-    """jobs: everything asked for, each once, in the order of the sheet. work: what is left to make.
+    """What a sheet asks for, judged by a manifest.
 
-    done: ids of jobs whose image is there. held: ids of jobs that failed for good or are quarantined, which only a
-    retry runs again. base: the version of the manifest that this was judged by; appends of this plan's run name it.
+    Attributes:
+        jobs: Everything that was asked for, each once, in the order of the sheet.
+        work: What is left to make.
+        done: Ids of jobs whose image is there.
+        held: Ids of jobs that failed permanently or are quarantined, which only a retry runs again.
+        unreadable: Jobs whose photo is there and cannot be read now, by their ids, with the reason. They belong to the
+            work and end as failed rows.
+        warnings: What the sheet's author should look at.
+        base: Version of the manifest that this was judged by; appends of this plan's run name it.
+        estimate: How long the work may take.
     """
 
     jobs: tuple[Job, ...]
@@ -42,6 +51,7 @@ class Plan:
     warnings: tuple[SheetProblem, ...]
     base: int
     estimate: Estimate
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
 
 def check_sheet(
@@ -72,12 +82,20 @@ def make_plan(
 ) -> Plan:
     """Plan a sheet against the manifest of a store.
 
-    only: SKUs; other rows are left out. limit: make at most so many images now. redo: make again what is there.
-    save_sources: keep the hashes of new photos in the store for the next plan; without it nothing is written.
+    Args:
+        sheet: What is asked for.
+        catalog: The product photos.
+        settings: What names in the sheet mean.
+        table: The manifest.
+        access: How photos are reached.
+        only: SKUs; other rows are left out.
+        limit: Make at most so many images now.
+        redo: Make images again that are done.
+        save_sources: Keep the hashes of new photos in the store for the next plan; without it nothing is written.
 
     Raises:
-        SheetError: with everything that is wrong with sheet, catalog and photos.
-        StoreError: the store cannot be used.
+        SheetError: With all errors of sheet and catalog; also where not one of the photos can be read.
+        StoreError: The store cannot be used.
     """
     problems = _gather(sheet, catalog)
     requests = resolve_rows(sheet, catalog, settings, problems, access)
@@ -90,13 +108,13 @@ def make_plan(
     sources, unreadable = index.resolve({request.photo_uri: request.photo for request in chosen}, access)
     if save_sources:
         index.save()
-    for request in chosen:
-        if request.photo_uri in unreadable:
-            message = f"the photo cannot be read: {unreadable[request.photo_uri]}"
-            problems.error(message, row=request.row, column="image", value=request.photo_uri)
-    _raise_errors(problems)
+    _say_unreadable(chosen, unreadable, problems)
+    sources |= {uri: _unread(uri) for uri in unreadable}
     jobs = _unique([_job(request, sources[request.photo_uri], settings) for request in chosen], problems)
-    return _against(table, jobs, tuple(in_order(problems.warnings)), limit=limit, redo=redo)
+    plan = _against(table, jobs, tuple(in_order(problems.warnings)), limit=limit, redo=redo)
+    return replace(
+        plan, unreadable={job.job_id: unreadable[job.source_uri] for job in plan.work if job.source_uri in unreadable}
+    )
 
 
 def plan_retry(table: ManifestTable, run_id: str) -> Plan:
@@ -129,6 +147,23 @@ def _gather(sheet: Sheet, catalog: Catalog) -> Problems:
 def _raise_errors(problems: Problems) -> None:
     if problems.errors:
         raise SheetError(problems.errors, problems.warnings)
+
+
+def _say_unreadable(chosen: Sequence[ImageRequest], unreadable: Mapping[str, str], problems: Problems) -> None:
+    """One photo that cannot be read costs its own rows; if it is all of them, nothing is to be made, and it is said."""
+    rows = [request for request in chosen if request.photo_uri in unreadable]
+    none_left = bool(rows) and len(rows) == len(chosen)
+    for request in rows:
+        message = f"the photo cannot be read: {unreadable[request.photo_uri]}"
+        (problems.error if none_left else problems.warn)(
+            message, row=request.row, column="image", value=request.photo_uri
+        )
+    _raise_errors(problems)
+
+
+def _unread(uri: str) -> Source:
+    """What stands for a photo that cannot be read: its ids must not be those of any photo."""
+    return Source(uri, "", 0, hashlib.sha256(f"unreadable:{uri}".encode()).hexdigest(), None, None)
 
 
 def _job(request: ImageRequest, source: Source, settings: SheetSettings) -> Job:

@@ -16,7 +16,7 @@ from pinco.catalog.manifest.table import ManifestTable
 from pinco.catalog.store.access import open_store
 
 Pinco = Callable[..., Result]
-OLD_STORE = Path(__file__).parents[2] / "pinco" / "catalog" / "manifest" / "golden" / "store_of_pinco_0_1"
+OLD_STORE = Path(__file__).parents[2] / "pinco" / "catalog" / "manifest" / "golden" / "old_store"
 
 
 @pytest.fixture

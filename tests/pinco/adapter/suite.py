@@ -351,7 +351,7 @@ class AdapterSuite(ABC):
     def test_a_copy_of_an_attached_backbone_is_the_bare_backbone(
         self, backbone: Any, inputs: Inputs, subject_inputs: tuple[Tensor, Tensor]
     ) -> None:
-        bare = backbone(**inputs)[0]
+        bare = self.call(backbone, inputs)
         own = [type(attention.processor) for attention in family_of(backbone).attentions(backbone)]
         adapter = self.new_adapter(backbone, layers=[0]).attach(backbone)
         subject = adapter.encode(*subject_inputs)
@@ -359,7 +359,7 @@ class AdapterSuite(ABC):
         twin = copy.deepcopy(backbone)
         assert [type(attention.processor) for attention in family_of(twin).attentions(twin)] == own
         with adapter.using(subject):
-            assert torch.equal(twin(**inputs)[0], bare)
+            assert torch.equal(self.call(twin, inputs), bare)
         assert torch.equal(self.run(backbone, inputs, adapter, subject), wanted)  # the original has not noticed
         assert adapter.attached_to(backbone) and not adapter.attached_to(twin)
         other = self.new_adapter(backbone, layers=[0]).attach(twin)

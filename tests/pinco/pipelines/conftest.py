@@ -14,8 +14,7 @@ from diffusers import FluxPipeline
 from pinco.adapter import PincoAdapter
 from pinco.toy.model.untrained import untrained_parts
 from preprocessing.canvas import Canvas
-from tests.families import hunyuan, sd3
-from tests.families.flux2 import new_klein
+from tests.families import flux2, hunyuan, sd3, z_image
 from tests.pinco.pipelines.odd_pipeline import make_odd_pipe, open_adapter
 
 VAE = {"scaling_factor": 0.9, "shift_factor": 0.05}
@@ -31,9 +30,10 @@ def make_flux_pipe(**transformer: Any) -> FluxPipeline:
 def _made() -> Callable[[str], Any]:
     makers = {
         "flux": make_flux_pipe,
+        "flux2-klein": flux2.new_klein,
         "sd3": sd3.new_pipe,
         "hunyuan": hunyuan.new_pipe,
-        "flux2-klein": new_klein,
+        "z-image": z_image.new_pipe,
         "odd": make_odd_pipe,
     }
     return cache(lambda name: makers[name]())
@@ -50,7 +50,7 @@ def new_pipe(_made: Callable[[str], Any]) -> Callable[[str], Any]:
     return make
 
 
-@pytest.fixture(params=["flux", "sd3", "hunyuan", "flux2-klein", "odd"])
+@pytest.fixture(params=["flux", "flux2-klein", "sd3", "hunyuan", "z-image", "odd"])
 def pipe(request: pytest.FixtureRequest, new_pipe: Callable[[str], Any]) -> Any:
     """Every pipeline in turn: what is tested with it holds for all families."""
     return new_pipe(request.param)

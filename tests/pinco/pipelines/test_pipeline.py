@@ -145,7 +145,7 @@ def test_blending_renoises_with_the_noise_that_the_image_started_from(pipe: Any,
     )
     pinco.generate(encoded, [pinco.defaults.request(PROMPT, seed=1, steps=2, blending=True, true_cfg=1.0)])
     hook.remove()
-    start, then = seen
+    start, then = (x if isinstance(x, torch.Tensor) else torch.stack(x)[:, :, 0] for x in seen)  # lists have frames
     wanted = pinco.family.renoise(pipe.scheduler, 0, encoded.clean, start)
     torch.testing.assert_close(then, wanted.to(then), atol=1e-5, rtol=1e-5)
     assert not torch.allclose(then, encoded.clean.to(then), atol=1e-2)

@@ -1,4 +1,4 @@
-"""The store in `golden/store_of_pinco_0_1` was written by that version: three commits, and a part that none names."""
+"""`golden/old_store` was written by the code that kept a log: three commits, and parts that none of them names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pinco.catalog.manifest.table import ManifestTable
 from pinco.catalog.store.access import open_store
 from pinco.catalog.store.base import Store
 
-GOLDEN = Path(__file__).with_name("golden") / "store_of_pinco_0_1"
+GOLDEN = Path(__file__).with_name("golden") / "old_store"
 VISIBLE = [("0002", "night-1", "quarantined"), ("0000", "night-2", "ok"), ("0001", "night-2", "ok")]
 
 
@@ -88,8 +88,8 @@ def _change(store: Store, key: str, data: bytes | None) -> None:
     ("number", "data", "message"),
     [
         (2, None, r"000000000002\.json is missing, and later commits are there"),
-        (2, b"{}", "is not a commit of Pinco 0.1"),
-        (2, b"\xff", "is not a commit of Pinco 0.1"),
+        (2, b"{}", "is not a commit of the old manifest"),
+        (2, b"\xff", "is not a commit of the old manifest"),
         (1, b'{"seq": 1, "parent": null, "parts": []}', "does not continue the commit before it"),
     ],
 )

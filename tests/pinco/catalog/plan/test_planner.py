@@ -12,6 +12,7 @@ from pinco.catalog.manifest.connect import NoManifestError
 from pinco.catalog.manifest.runs import UnknownRunError
 from pinco.catalog.manifest.schema import Row
 from pinco.catalog.manifest.table import ManifestTable
+from pinco.catalog.photos import sources
 from pinco.catalog.photos.listing import read_catalog
 from pinco.catalog.plan.planner import Plan, check_sheet, make_plan, plan_retry
 from pinco.catalog.sheet.channels import UNREADABLE_SIZE
@@ -19,7 +20,7 @@ from pinco.catalog.sheet.image_requests import SheetSettings
 from pinco.catalog.sheet.problems import SheetError
 from pinco.catalog.sheet.reader import read_sheet
 from pinco.catalog.store.access import StoreAccess, open_store
-from pinco.catalog.store.base import Store
+from pinco.catalog.store.base import ObjectInfo, Store
 
 MakePlan = Callable[..., Plan]
 SHEET = "sku,prompt,template,var:place,channel,n\n007,,a mug on {{ place }},wood | sand,source,2\nmug,a mug,,,,\n"
@@ -201,8 +202,26 @@ def test_checking_reads_no_photo(shop: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert check_sheet(sheet, catalog, SheetSettings()) == []
 
 
-def test_a_photo_that_may_not_be_read_is_an_error_of_its_row(plan: MakePlan, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pinco.catalog.photos.sources._look", lambda uri, info, endpoint: "permission denied")
+def test_a_photo_that_cannot_be_read_costs_its_own_rows(plan: MakePlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    look = sources._look
+
+    def deny_one(uri: str, info: ObjectInfo, access: StoreAccess) -> Any:
+        return "permission denied" if uri.endswith("007.jpg") else look(uri, info, access)
+
+    everything = plan()
+    monkeypatch.setattr(sources, "_look", deny_one)
+    monkeypatch.setattr(sources.SourceIndex, "_has", lambda *_: False)
+    planned, again = plan(), plan()
+    lost = [job for job in planned.work if job.source_uri.endswith("007.jpg")]
+    assert lost and {job.job_id: "permission denied" for job in lost} == dict(planned.unreadable)
+    assert planned.unreadable == again.unreadable, "the next night asks for the same jobs"
+    assert len(planned.jobs) == len(everything.jobs)
+    assert not set(planned.unreadable) & {job.job_id for job in everything.jobs}
+    assert any("cannot be read: permission denied" in str(warning) for warning in planned.warnings)
+
+
+def test_a_night_in_which_no_photo_can_be_read_is_an_error(plan: MakePlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "_look", lambda uri, info, access: "permission denied")
     with pytest.raises(SheetError, match="row 3, column image: the photo cannot be read: permission denied"):
         plan()
 

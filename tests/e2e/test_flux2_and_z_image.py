@@ -1,4 +1,4 @@
-"""A sheet through the whole flow on FLUX.2 in its three forms: random weights, every real part."""
+"""A sheet through the whole flow on FLUX.2 in its three forms and on Z-Image: random weights, every real part."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from PIL import Image
 from flows.settings import Settings
 from pinco.generation.replay import replay
 from pinco.generation.settings import ModelSettings
-from tests.families.flux2 import new_dev, new_klein
+from tests.families import flux2, z_image
 from tests.pinco.pipelines.odd_pipeline import open_adapter
 
 pytestmark = pytest.mark.slow
 
 BUILDERS: dict[str, Callable[[], Any]] = {
-    "dev": new_dev,
-    "klein-base": new_klein,
-    "klein": lambda: new_klein(is_distilled=True),
+    "dev": flux2.new_dev,
+    "klein-base": flux2.new_klein,
+    "klein": lambda: flux2.new_klein(is_distilled=True),
+    "z-image": z_image.new_pipe,
 }
 SHEET = [
     {"sku": "ball", "prompt": "a ball on grass"},
