@@ -17,6 +17,7 @@ import ray
 from flows.driver.actors import Generator
 from flows.settings import FailureSettings, RaySettings
 from pinco.catalog.manifest.schema import Row
+from pinco.catalog.store.base import StoreError
 from pinco.generation.steps import PlacedProduct
 from pinco.generation.take import Take
 
@@ -49,6 +50,13 @@ class PoisonedGenerator(Generator):
         if self._model is None:
             super().load()
         return super().generate(takes, placed, attempts)
+
+
+class FaultyGenerator(PoisonedGenerator):
+    """Its store is gone."""
+
+    def generate(self, takes: Sequence[Take], placed: PlacedProduct, attempts: int) -> list[Row]:
+        raise StoreError("the bucket does not answer")
 
 
 def test_an_actor_ended_by_kill_9_costs_no_image(shop: Any) -> None:
@@ -103,11 +111,19 @@ def test_a_row_that_always_kills_its_worker_is_quarantined_alone_and_can_be_retr
     assert row.seed != row.job().seed, "a retry takes another seed"
 
 
-def test_too_many_failures_end_the_run_with_what_was_finished_committed(shop: Any) -> None:
+def test_bad_photos_at_the_head_of_a_sheet_end_no_run_and_a_broken_system_does(shop: Any) -> None:
     for number in range(6):
         (Path(shop.catalog) / f"broken{number}.jpg").write_bytes(b"no photo")
+    shop.photo("ball", 40)
     shop = shop.with_settings(failures=FailureSettings(share=0.5, rows=4))
-    sheet = shop.sheet([{"sku": f"broken{number}", "prompt": "on grass"} for number in range(6)])
-    summary = shop.run(sheet, generator=PoisonedGenerator)
+    bad = [{"sku": f"broken{number}", "prompt": "on grass"} for number in range(6)]
+    summary = shop.run(shop.sheet([*bad, {"sku": "ball", "prompt": "on grass"}]))
+    assert summary.error is None
+    assert sorted(row.status == "failed" for row in shop.rows()) == [False] + 6 * [True]
+
+    prompts = [f"on grass {number}" for number in range(12)]
+    summary = shop.run(shop.sheet([{"sku": "ball", "prompt": prompt} for prompt in prompts]), generator=FaultyGenerator)
     assert type(summary.error).__name__ == "TooManyFailuresError"
-    assert len(shop.rows()) >= 4
+    failed = [row for row in shop.rows() if row.error_type == "store_error"]
+    assert 4 <= len(failed) < len(prompts), "what was finished is committed, and the rest is left"
+    assert all(row.transient for row in failed)

@@ -56,11 +56,11 @@ def shop(
 def test_planning_chooses_sizes_in_tokens_without_torch(shop: Any) -> None:
     program = (
         "import json, sys\n"
-        "from flows.planning import CatalogRequest, open_manifest, plan_catalog\n"
+        "from flows.planning import CatalogRequest, plan_run\n"
         "from flows.settings import Settings\n"
         "sheet, catalog, store, settings = sys.argv[1:]\n"
         "settings = Settings.model_validate_json(settings)\n"
-        "plan = plan_catalog(CatalogRequest(sheet, catalog, store), settings, open_manifest(store, settings))\n"
+        "plan = plan_run(CatalogRequest(sheet, catalog, store), settings)\n"
         "print(json.dumps([[job.working_size for job in plan.jobs], 'torch' in sys.modules]))\n"
     )
     words = [shop.sheet(SHEET, "planned.csv"), shop.catalog, shop.store, shop.settings.model_dump_json()]
