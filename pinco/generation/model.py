@@ -23,7 +23,7 @@ from pinco.generation.settings import ModelSettings
 from pinco.generation.weights import find_weights, fingerprint_cache
 from pinco.knobs import knobs_of
 from pinco.pipelines.encoded import EncodedCanvas
-from pinco.pipelines.pipeline import load_pipeline
+from pinco.pipelines.loading import load_pipeline
 from preprocessing.arrays import U8
 from preprocessing.canvas import Canvas
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 
 from pinco.adapter import AdapterNotAttachedError, AlreadyAttachedError, PincoAdapter, Subject
@@ -21,14 +19,10 @@ from pinco.pipelines.defaults import GenerationDefaults
 from pinco.pipelines.encoded import EncodedCanvas, check_size, image_tensor, map_tensor
 from pinco.pipelines.families import pipeline_family
 from pinco.pipelines.families.base import Embeddings
-from pinco.pipelines.folder import BackboneFolder
-from pinco.pipelines.progress import no_progress_bars
 from pinco.pipelines.prompts import PromptCache
 from pinco.pipelines.request import GenerationRequest
 from preprocessing.arrays import U8
 from preprocessing.canvas import Canvas
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class NoTextEncoderError(PincoError, ValueError):
@@ -208,44 +202,3 @@ class PincoPipeline:
         scale = self.dims.vae_scale_factor
         shape = (1, self.dims.latent_channels, size[1] // scale, size[0] // scale)
         return torch.randn(shape, generator=generator, dtype=torch.float32)
-
-
-def load_pipeline(
-    backbone: str | Path,
-    adapter: str | Path | None = None,
-    *,
-    device: str = "cpu",
-    dtype: str = "float32",
-    local_files_only: bool = True,
-) -> PincoPipeline:
-    """Load a backbone of any known family, and an adapter onto it.
-
-    Args:
-        backbone: A folder (or a hub id, with `local_files_only=False`) that diffusers can read.
-        adapter: A folder or hub id of a Pinco adapter for this backbone.
-        device: Where everything computes.
-        dtype: "float32", "bfloat16" or "float16", of the backbone; the adapter's projections are cast with it.
-        local_files_only: Never ask the hub.
-
-    Raises:
-        UnknownPipelineError: The folder holds a pipeline of no known family.
-        BackboneMismatchError: The adapter was made for another backbone.
-        PickledWeightsError: Weights in a folder are no safetensors.
-        ValueError: Another dtype, or a `pinco.json` that cannot be read.
-        OSError: Nothing can be loaded from there.
-    """
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
-    if Path(backbone).is_dir():
-        BackboneFolder(backbone)  # says what is wrong with a folder before anything of it is opened
-    index = DiffusionPipeline.load_config(str(backbone), local_files_only=local_files_only)
-    name = index["_class_name"]
-    family = pipeline_family(name, backbone).variant(index)
-    # A folder may be saved without a text encoder; diffusers wants to hear again that it is not there.
-    absent = {part: None for part, source in index.items() if isinstance(source, list | tuple) and None in source}
-    loading = {"dtype": DTYPES[dtype], "local_files_only": local_files_only}
-    with no_progress_bars():
-        pipeline_class = family.pipeline_class(name)
-        pipe = pipeline_class.from_pretrained(str(backbone), use_safetensors=True, **absent, **loading).to(device)
-        loaded = None if adapter is None else PincoAdapter.from_pretrained(str(adapter), **loading).to(device)
-    return PincoPipeline(pipe, loaded, GenerationDefaults.read(backbone, family.usual(pipe.transformer.config)))

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from pinco.adapter import PincoAdapter
 from pinco.evaluation.segmenter import Segmenter
-from pinco.pipelines.pipeline import load_pipeline
+from pinco.pipelines.loading import load_pipeline
 from pinco.toy.model.instruments import PlaceClassifier
 from pinco.weight_files import PICKLES, PickledWeightsError, refuse_pickles
 

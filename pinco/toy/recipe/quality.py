@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pinco.evaluation.metrics import SubjectMeasures, measure_subject, medians
 from pinco.evaluation.segmenter import Segmenter
 from pinco.generation.builtin import ADAPTER, BACKBONE, CLASSIFIER, SEGMENTER
-from pinco.pipelines.pipeline import load_pipeline
+from pinco.pipelines.loading import load_pipeline
 from pinco.toy.drawing.data import HELD_OUT_SEED, SceneSet, draw_scenes
 from pinco.toy.model.instruments import PlaceClassifier
 from pinco.toy.model.vae import decode, encode, to_signed

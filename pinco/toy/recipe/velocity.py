@@ -11,7 +11,7 @@ import torch
 
 from pinco.adapter.adapter import PincoAdapter
 from pinco.generation.builtin import ADAPTER, BACKBONE
-from pinco.pipelines.pipeline import load_pipeline
+from pinco.pipelines.loading import load_pipeline
 from pinco.toy.drawing.data import INSTRUMENT_SEED, draw_scenes
 from pinco.toy.model.backbone import predict
 from pinco.toy.recipe.encode import encode_scenes

@@ -9,7 +9,8 @@ import pytest
 
 from pinco.pipelines.families import UnknownPipelineError, UnsupportedBackboneError
 from pinco.pipelines.folder import BackboneFolder
-from pinco.pipelines.pipeline import PincoPipeline, load_pipeline
+from pinco.pipelines.loading import load_pipeline
+from pinco.pipelines.pipeline import PincoPipeline
 
 
 @pytest.fixture

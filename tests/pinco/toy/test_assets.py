@@ -16,7 +16,7 @@ from safetensors import safe_open
 from pinco.catalog.quality.measures import psnr
 from pinco.evaluation.segmenter import Segmenter
 from pinco.generation.builtin import ADAPTER, BACKBONE, CLASSIFIER, SEGMENTER, assets
-from pinco.pipelines.pipeline import load_pipeline
+from pinco.pipelines.loading import load_pipeline
 from pinco.toy.drawing.data import HELD_OUT_SEED, INSTRUMENT_SEED, TRAIN_SEED, SceneSet, draw_scenes
 from pinco.toy.drawing.places import PLACES
 from pinco.toy.model.instruments import PlaceClassifier

@@ -24,7 +24,8 @@ from pinco.pipelines.encoded import image_tensor
 from pinco.pipelines.families import UnsupportedBackboneError, pipeline_family
 from pinco.pipelines.families.flux2 import DEV, FAMILY
 from pinco.pipelines.folder import BackboneFolder
-from pinco.pipelines.pipeline import PincoPipeline, load_pipeline
+from pinco.pipelines.loading import load_pipeline
+from pinco.pipelines.pipeline import PincoPipeline
 from preprocessing.canvas import Canvas
 from tests.families.flux2 import LATENT_CHANNELS, new_dev
 from tests.pinco.pipelines.odd_pipeline import open_adapter

@@ -17,7 +17,8 @@ from pinco.adapter import PincoAdapter
 from pinco.pipelines.families import UnsupportedBackboneError, pipeline_family
 from pinco.pipelines.families.flux2_klein import BASE, DISTILLED, FAMILY
 from pinco.pipelines.folder import BackboneFolder
-from pinco.pipelines.pipeline import PincoPipeline, load_pipeline
+from pinco.pipelines.loading import load_pipeline
+from pinco.pipelines.pipeline import PincoPipeline
 from preprocessing.canvas import Canvas
 from tests.families.flux2 import new_klein
 from tests.pinco.pipelines.families.test_flux2 import noise_of

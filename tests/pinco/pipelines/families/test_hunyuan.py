@@ -13,7 +13,8 @@ from diffusers import DDIMScheduler, EulerDiscreteScheduler, HunyuanDiTPipeline
 
 from pinco.adapter import PincoAdapter
 from pinco.pipelines.families.hunyuan import FAMILY
-from pinco.pipelines.pipeline import PincoPipeline, load_pipeline
+from pinco.pipelines.loading import load_pipeline
+from pinco.pipelines.pipeline import PincoPipeline
 from preprocessing.canvas import Canvas
 from tests.families.hunyuan import new_pipe
 from tests.pinco.pipelines.odd_pipeline import open_adapter

@@ -13,7 +13,8 @@ from diffusers import StableDiffusion3Img2ImgPipeline, StableDiffusion3Pipeline
 
 from pinco.adapter import PincoAdapter
 from pinco.pipelines.families.sd3 import FAMILY
-from pinco.pipelines.pipeline import PincoPipeline, load_pipeline
+from pinco.pipelines.loading import load_pipeline
+from pinco.pipelines.pipeline import PincoPipeline
 from preprocessing.canvas import Canvas
 from tests.families.sd3 import CLIP_WIDTHS, LAYOUTS, new_pipe
 

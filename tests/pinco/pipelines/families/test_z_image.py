@@ -15,7 +15,8 @@ from pinco.pipelines.encoded import image_tensor
 from pinco.pipelines.families import UnsupportedBackboneError, pipeline_family
 from pinco.pipelines.families.z_image import FAMILY, TURBO
 from pinco.pipelines.folder import BackboneFolder
-from pinco.pipelines.pipeline import PincoPipeline, load_pipeline
+from pinco.pipelines.loading import load_pipeline
+from pinco.pipelines.pipeline import PincoPipeline
 from preprocessing.canvas import Canvas
 from tests.families.z_image import new_pipe
 

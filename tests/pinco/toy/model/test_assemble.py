@@ -9,7 +9,7 @@ from safetensors import safe_open
 
 from pinco.generation.builtin import ADAPTER, BACKBONE, SEGMENTER
 from pinco.pipelines.defaults import GenerationDefaults
-from pinco.pipelines.pipeline import load_pipeline
+from pinco.pipelines.loading import load_pipeline
 from pinco.toy.model.assemble import DEFAULTS, ToyParts
 from pinco.toy.model.text import MAX_LENGTH
 

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from pinco.adapter.adapter import PincoAdapter
 from pinco.evaluation.segmenter import Segmenter
 from pinco.generation.builtin import ADAPTER, BACKBONE, CLASSIFIER, SEGMENTER
-from pinco.pipelines.pipeline import load_pipeline
+from pinco.pipelines.loading import load_pipeline
 from pinco.toy.drawing.data import Sets
 from pinco.toy.model.instruments import PlaceClassifier
 from pinco.toy.model.untrained import make_untrained, untrained_parts

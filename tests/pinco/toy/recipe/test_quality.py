@@ -7,7 +7,7 @@ import pytest
 
 from pinco.evaluation.metrics import SubjectMeasures
 from pinco.generation.builtin import BACKBONE
-from pinco.pipelines.pipeline import load_pipeline
+from pinco.pipelines.loading import load_pipeline
 from pinco.toy.drawing.data import HELD_OUT_SEED, draw_scenes
 from pinco.toy.recipe.quality import VARIANTS, Pair, generate, held_out_pairs, measure, round_trip
 

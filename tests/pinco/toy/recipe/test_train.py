@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pinco.generation.builtin import ADAPTER, BACKBONE
-from pinco.pipelines.pipeline import load_pipeline
+from pinco.pipelines.loading import load_pipeline
 from pinco.toy.recipe.card import CARD, FIGURES, SHEET
 from pinco.toy.recipe.quality import VARIANTS
 from pinco.toy.recipe.stages import PRESETS, STAGES
