@@ -7,14 +7,23 @@ from typing import Annotated
 import typer
 
 from flows.commands.errors import cli_errors, exit_code
-from flows.commands.options import AdapterOption, BackboneOption, EndpointOption, StoreArgument
+from flows.commands.options import (
+    AdapterOption,
+    BackboneOption,
+    ControlNetOption,
+    EndpointOption,
+    MethodOption,
+    StoreArgument,
+)
 
 
 def retry(
     store: StoreArgument,
     run: Annotated[str, typer.Argument(metavar="RUN", help="Run id, as `pinco manifest show` lists it.")],
     backbone: BackboneOption = None,
+    method: MethodOption = None,
     adapter: AdapterOption = None,
+    controlnet: ControlNetOption = None,
     s3_endpoint: EndpointOption = None,
 ) -> None:
     """Make the images of a run that failed or are quarantined, whatever the reason was.
@@ -29,7 +38,13 @@ def retry(
     from pinco.catalog.manifest.table import open_manifest
 
     with cli_errors():
-        settings = load_settings(s3_endpoint=s3_endpoint, model__backbone=backbone, model__adapter=adapter)
+        settings = load_settings(
+            s3_endpoint=s3_endpoint,
+            model__backbone=backbone,
+            model__method=method,
+            model__adapter=adapter,
+            model__controlnet=controlnet,
+        )
         require_run(open_manifest(store, settings.access), run)  # before Ray starts
         summary = start_run(RetryRequest(store, run), settings)
     print_summary(summary)

@@ -9,8 +9,10 @@ from flows.commands.options import (
     AdapterOption,
     BackboneOption,
     CatalogOption,
+    ControlNetOption,
     EndpointOption,
     LimitOption,
+    MethodOption,
     OnlyOption,
     RedoOption,
     SheetArgument,
@@ -23,7 +25,9 @@ def run(
     catalog: CatalogOption,
     store: StoreOption,
     backbone: BackboneOption = None,
+    method: MethodOption = None,
     adapter: AdapterOption = None,
+    controlnet: ControlNetOption = None,
     limit: LimitOption = None,
     only: OnlyOption = None,
     redo: RedoOption = False,
@@ -41,7 +45,13 @@ def run(
     from flows.start import start_run
 
     with cli_errors():
-        settings = load_settings(s3_endpoint=s3_endpoint, model__backbone=backbone, model__adapter=adapter)
+        settings = load_settings(
+            s3_endpoint=s3_endpoint,
+            model__backbone=backbone,
+            model__method=method,
+            model__adapter=adapter,
+            model__controlnet=controlnet,
+        )
         summary = start_run(CatalogRequest(sheet, catalog, store, tuple(only or ()), limit, redo), settings)
     print_summary(summary)
     raise typer.Exit(exit_code(summary.error))

@@ -19,11 +19,13 @@ from pinco.catalog.quality.measures import extension, shrinkage
 from pinco.evaluation.segmenter import Segmenter
 from pinco.generation.faults import AcceleratorFaultError, DeviceMemoryError, is_accelerator_fault, is_out_of_memory
 from pinco.generation.fingerprint import folder_sha256
+from pinco.generation.methods import ChannelMethods
 from pinco.generation.settings import ModelSettings
 from pinco.generation.weights import find_weights, fingerprint_cache
 from pinco.knobs import knobs_of
 from pinco.pipelines.encoded import EncodedCanvas
 from pinco.pipelines.loading import load_pipeline
+from pinco.pipelines.methods import method_named
 from preprocessing.arrays import U8
 from preprocessing.canvas import Canvas
 
@@ -54,8 +56,6 @@ class ModelDescription:
     """The manifest columns that say what made an image (`pinco.catalog.manifest.schema.Row`)."""
 
     backbone: str
-    backbone_sha256: str
-    adapter_sha256: str | None
     device: str
     threads: int
     environment: str
@@ -74,6 +74,8 @@ class Model:
         Raises:
             MissingWeightsError: A folder of weights is not there.
             UnknownPipelineError: The backbone's folder holds something that Pinco cannot run.
+            MethodError: The method is not possible with these weights.
+            ControlNetError: The ControlNet cannot be used with the backbone.
             BackboneMismatchError: The adapter was made for another backbone.
             PickledWeightsError: Weights are stored as a pickle.
             OSError: Weights cannot be read.
@@ -84,6 +86,7 @@ class Model:
         cv2.setNumThreads(threads)
         self._threads = threads
         self._weights = find_weights(settings)
+        self._method = ChannelMethods(settings).default
         self._device = (
             ("cuda" if torch.cuda.is_available() else "cpu") if settings.device == "auto" else settings.device
         )
@@ -92,19 +95,32 @@ class Model:
         )
         with _faults_named():
             self.pipeline = load_pipeline(
-                self._weights.backbone, self._weights.adapter, device=self._device, dtype=self._dtype
+                self._weights.backbone,
+                self._weights.adapter,
+                controlnet=self._weights.controlnet,
+                device=self._device,
+                dtype=self._dtype,
             )
         self._segmenter = self._load_segmenter()
         self._settings = settings
-        self._identity = self._identify()
+        self._identities: dict[str, ModelIdentity] = {}
         self._encoded: LRUCache[str, EncodedProduct] = LRUCache(KEPT_CANVASES)
 
-    def encode(self, canvas: Canvas, key: str) -> EncodedProduct:
-        """`canvas` encoded; the same key again costs nothing while it is among the last few."""
+    def encode(self, canvas: Canvas, key: str, method: str | None = None) -> EncodedProduct:
+        """`canvas` encoded; the same key again costs nothing while it is among the last few.
+
+        Args:
+            canvas: The product, where it stands.
+            key: Names canvas and method.
+            method: What makes its images; None = the settings' method.
+
+        Raises:
+            MethodError: The method is not possible with the loaded weights.
+        """
         found: EncodedProduct | None = self._encoded.get(key)
         if found is None:
             with _faults_named():
-                encoded = self.pipeline.encode_canvas(canvas)
+                encoded = self.pipeline.encode_canvas(canvas, method or self._method)
             segmented = self._segmenter.segment(canvas.image) if self._segmenter else None
             found = self._encoded[key] = EncodedProduct(encoded, canvas.alpha, segmented)
         return found
@@ -133,32 +149,42 @@ class Model:
             extension(encoded.alpha, found, encoded.segmented), shrinkage(encoded.alpha, found, encoded.segmented)
         )
 
-    def identity(self) -> ModelIdentity:
-        """What the model and its settings contribute to a generation id."""
-        return self._identity
+    def identity(self, method: str | None = None) -> ModelIdentity:
+        """What the model and its settings contribute to a generation id.
+
+        Args:
+            method: What makes the image; None = the settings' method.
+        """
+        name = method or self._method
+        if name not in self._identities:
+            self._identities[name] = self._identify(name)
+        return self._identities[name]
 
     def description(self) -> ModelDescription:
         """What the manifest says of the model."""
         return ModelDescription(
             self._weights.name,
-            self._identity.backbone_sha256,
-            self._identity.adapter_sha256,
             self._device,
             self._threads,
             environment(),
         )
 
-    def _identify(self) -> ModelIdentity:
-        defaults, adapter, weights = self.pipeline.defaults, self.pipeline.adapter, self._weights
+    def _identify(self, method: str) -> ModelIdentity:
+        """Of the weights those that the method uses, and of the knobs what becomes of them."""
+        defaults, weights = self.pipeline.defaults, self._weights
+        adapter = self.pipeline.adapter if method == "pinco" else None
+        knobs = defaults.changed(**self._settings.knobs()).changed(blending=method_named(method).blending)
         return ModelIdentity(
-            **knobs_of(defaults.changed(**self._settings.knobs())),
+            **knobs_of(knobs),
             max_sequence_length=defaults.max_sequence_length,
             scheduler=type(self.pipeline.pipe.scheduler).__name__,
             dtype=self._dtype,
             prune=bool(adapter and adapter.settings.prune),
             adapter_scale=adapter.scale if adapter else 0.0,
             backbone_sha256=folder_sha256(weights.backbone, fingerprint_cache()),
-            adapter_sha256=folder_sha256(weights.adapter, fingerprint_cache()) if weights.adapter else None,
+            adapter_sha256=_sha256(weights.adapter if method == "pinco" else None),
+            method=method,
+            controlnet_sha256=_sha256(weights.controlnet if method == "controlnet" else None),
         )
 
     def _load_segmenter(self) -> Segmenter | None:
@@ -168,6 +194,10 @@ class Model:
         path = Path(self._weights.backbone) / folder  # an absolute folder stays itself
         segmenter: Segmenter = Segmenter.from_pretrained(str(path)).eval()
         return segmenter
+
+
+def _sha256(folder: str | None) -> str | None:
+    return None if folder is None else folder_sha256(folder, fingerprint_cache())
 
 
 def environment() -> str:

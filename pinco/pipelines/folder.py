@@ -23,7 +23,9 @@ class BackboneFolder:
 
     Attributes:
         path: The folder.
+        pipeline: Name of its pipeline's class.
         family: Of its pipeline.
+        transformer: Configuration of its transformer.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -42,11 +44,12 @@ class BackboneFolder:
                 f"{self.path} holds no diffusers pipeline: there is no {INDEX}. Name {' or '.join(below) or way_out}"
             )
         index = self._read(INDEX)
-        name = str(index.get("_class_name"))
-        self.family: PipelineFamily = pipeline_family(name, self.path).variant(index)
-        refusal = self.family.refusal(index, self._read("transformer/config.json"), self._read("vae/config.json"))
+        self.pipeline = str(index.get("_class_name"))
+        self.family: PipelineFamily = pipeline_family(self.pipeline, self.path).variant(index)
+        self.transformer = self._read("transformer/config.json")
+        refusal = self.family.refusal(index, self.transformer, self._read("vae/config.json"))
         if refusal is not None:
-            raise UnsupportedBackboneError(f"the {name} in {self.path} {refusal}")
+            raise UnsupportedBackboneError(f"the {self.pipeline} in {self.path} {refusal}")
         for part in index:
             if not part.startswith("_"):
                 refuse_pickles(self.path / part, f"backbone's {part}")
@@ -58,12 +61,12 @@ class BackboneFolder:
         Raises:
             ValueError: A `pinco.json` that cannot be read.
         """
-        return GenerationDefaults.read(self.path, self.family.usual(self._read("transformer/config.json")))
+        return GenerationDefaults.read(self.path, self.family.usual(self.transformer))
 
     @property
     def size_multiple(self) -> int:
         """What both sides of an image must be a multiple of, in pixels."""
-        return self.family.size_multiple(self._read("transformer/config.json"), self._read("vae/config.json"))
+        return self.family.size_multiple(self.transformer, self._read("vae/config.json"))
 
     def _read(self, name: str) -> dict[str, Any]:
         path = self.path / name

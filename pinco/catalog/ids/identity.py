@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 from pinco.catalog.ids.canonical import canonical_json, canonical_sha256
 from pinco.catalog.ids.job import MAX_SEED, Ask, Size
 from pinco.knobs import Knobs
+from pinco.methods import BARE
 from preprocessing.canvas import RESAMPLE
 
 GENERATION_CODE = 1
@@ -35,7 +36,10 @@ class ModelIdentity(Knobs):
         prune: Whether subject tokens are kept only under the mask.
         adapter_scale: Strength of the adapter, 0..1.
         backbone_sha256: Hash of the backbone's configuration and sorted tensors.
-        adapter_sha256: The same of the adapter; None = the bare backbone.
+        adapter_sha256: The same of the adapter; None where the method does not use one.
+        method: By what the image came to match its product (`pinco.methods`). Recipes of before there were several name
+            none: theirs was pinco with an adapter, and without one the bare backbone.
+        controlnet_sha256: Hash of the ControlNet; None where the method does not use one.
     """
 
     max_sequence_length: int
@@ -45,11 +49,17 @@ class ModelIdentity(Knobs):
     adapter_scale: float
     backbone_sha256: str
     adapter_sha256: str | None
+    method: str = ""
+    controlnet_sha256: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        object.__setattr__(self, "method", self.method or self._method_without_a_name())
         for name in _FLOATS:
             object.__setattr__(self, name, float(getattr(self, name)))
+
+    def _method_without_a_name(self) -> str:
+        return BARE if self.adapter_sha256 is None else "pinco"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,8 +107,16 @@ class GenerationIdentity(ModelIdentity):
         return cls(**{field.name: getattr(model, field.name) for field in fields(ModelIdentity)}, **rest)
 
     def generation_id(self) -> str:
-        """64 hex digits: sha256 of the canonical JSON of every field."""
-        return canonical_sha256(asdict(self))
+        """64 hex digits: sha256 of the canonical JSON of every field.
+
+        What an older recipe leaves out and a reader derives is left out here too, so that its image keeps its id.
+        """
+        named = asdict(self)
+        if self.method == self._method_without_a_name():
+            del named["method"]
+        if self.controlnet_sha256 is None:
+            del named["controlnet_sha256"]
+        return canonical_sha256(named)
 
 
 @dataclass(frozen=True)

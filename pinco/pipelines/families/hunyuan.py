@@ -31,6 +31,9 @@ class HunyuanPipelineFamily(PipelineFamily):
 
     pipelines = ("HunyuanDiTPipeline",)
     packed = False
+    no_controlnet = (
+        "Its ControlNets were made for edges, depth and poses, and diffusers has no inpainting pipeline for them."
+    )
 
     def usual(self, transformer: Config) -> GenerationDefaults:
         """Steps and guidance of diffusers' pipeline. The distilled versions take 25 steps: say so in a `pinco.json`."""

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pinco.pipelines.defaults import GenerationDefaults
-from pinco.pipelines.families.base import Config, Embeddings, PipelineFamily, latent_side
+from pinco.pipelines.families.base import Config, Embeddings, KnownPixels, PipelineFamily, latent_side, other_widths
 from pinco.pipelines.request import GenerationRequest
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from pinco.adapter import BackboneDims
+
 USUAL_SAMPLE_SIZE = 128
 USUAL_VAE_SIDE = 8
 PROMPT_TOKENS = 256
+CONTROLNET_SCALE = 0.95
+"""Strength of the ControlNet, as its makers use it."""
 
 
 class SD3PipelineFamily(PipelineFamily):
@@ -25,6 +30,8 @@ class SD3PipelineFamily(PipelineFamily):
 
     pipelines = ("StableDiffusion3Pipeline",)
     packed = False
+    inpainting: ClassVar[Mapping[str, str]] = {"controlnet": "StableDiffusion3ControlNetInpaintingPipeline"}
+    controlnet: ClassVar[str | None] = "SD3ControlNetModel"
 
     def usual(self, transformer: Config) -> GenerationDefaults:
         """Steps and guidance as published for the three sizes, which are told apart by their attentions.
@@ -46,6 +53,17 @@ class SD3PipelineFamily(PipelineFamily):
     def size_multiple(self, transformer: Config, vae: Config) -> int:
         """One patch of latent pixels."""
         return int(transformer["patch_size"]) * latent_side(vae)
+
+    def controlnet_refusal(
+        self, config: Config, shapes: Mapping[str, tuple[int, ...]], transformer: Config
+    ) -> str | None:
+        """One that takes no mask in a channel of its own, or whose tokens have another width."""
+        if config.get("extra_conditioning_channels") != 1:
+            return (
+                "was not made for inpainting: its condition has no channel for the mask, as for edges, depth or poses. "
+                "Name an inpainting ControlNet: alimama-creative's SD3-Controlnet-Inpainting"
+            )
+        return other_widths(config, transformer)
 
     def encode_prompt(self, pipe: Any, prompt: str, max_sequence_length: int) -> Embeddings:
         """CLIP's and T5's tokens `[1, L, D]` and CLIP's pooled embeddings `[1, P]`.
@@ -69,6 +87,17 @@ class SD3PipelineFamily(PipelineFamily):
     def knobs(self, request: GenerationRequest) -> dict[str, Any]:
         """Classifier-free guidance."""
         return {"guidance_scale": request.true_cfg}
+
+    def inpainting_arguments(
+        self, method: str, pipe: Any, known: KnownPixels, noise: Tensor, dims: BackboneDims
+    ) -> dict[str, Any]:
+        """Image and mask as tensors, which the pipeline takes as they are. It holds nothing in place in the loop."""
+        return {
+            "control_image": 2 * known.image - 1,
+            "control_mask": known.background,
+            "controlnet_conditioning_scale": CONTROLNET_SCALE,
+            "latents": noise.to(pipe.transformer.dtype),
+        }
 
 
 def _without_a_clip(pipe: Any, prompt: str, max_sequence_length: int) -> tuple[Tensor, Tensor]:

@@ -40,7 +40,8 @@ def test_a_backbone_without_an_adapter_is_bare(toy: Path) -> None:
     ("what", "way_out"),
     [
         ("backbone", "leave out --backbone for the built-in model"),
-        ("adapter", "leave out --adapter for the bare backbone"),
+        ("adapter", "leave out --adapter for another method"),
+        ("controlnet", "leave out --controlnet"),
         ("segmenter", r"leave out model\.segmenter for the backbone's own"),
     ],
 )

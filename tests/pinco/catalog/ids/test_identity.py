@@ -25,6 +25,8 @@ OTHER: dict[str, object] = {
     "cutout_recipe": "c2",
     "backbone_sha256": "bc" * 32,
     "adapter_sha256": None,
+    "method": "blend",
+    "controlnet_sha256": "cd" * 32,
     "shadow": "contact-1",
     "working_size": (128, 144),
     "delivery_size": (512, 513),
