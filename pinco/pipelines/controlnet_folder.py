@@ -55,7 +55,13 @@ class ControlNetFolder:
                 f"{self.path} holds a {kind}, and the backbone in {backbone.path} takes a {family.controlnet}: name a "
                 "ControlNet that was made for this backbone, or the backbone that it was made for"
             )
-        refusal = family.controlnet_refusal(self.config, self.shapes, backbone.transformer)
+        try:
+            refusal = family.controlnet_refusal(self.config, self.shapes, backbone.transformer)
+        except (KeyError, TypeError) as error:
+            raise ControlNetError(
+                f"{self.path / CONFIG} lacks {error}, or a value in it is of the wrong kind: fetch the ControlNet's "
+                "folder again"
+            ) from error
         if refusal is not None:
             raise ControlNetError(f"the {kind} in {self.path} {refusal}")
 

@@ -225,11 +225,11 @@ class KnownPixels:
 
         return F.interpolate(F.max_pool2d(self.background, side), scale_factor=side)
 
-    def masked(self, value: float = 0.0) -> Tensor:
-        """The image in -1..1 with `value` in its background, `[1, 3, H, W]`."""
+    def on_black(self) -> Tensor:
+        """The image in -1..1 with black in its background, `[1, 3, H, W]`."""
         import torch
 
-        return torch.where(self.background > 0, value, 2 * self.image - 1)
+        return torch.where(self.background > 0, -1.0, 2 * self.image - 1)
 
 
 def latent_side(vae: Config) -> int:

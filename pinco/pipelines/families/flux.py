@@ -99,7 +99,7 @@ class FluxPipelineFamily(PipelineFamily):
         return {
             "image": known.image,
             "mask_image": known.background_of(dims.vae_scale_factor),
-            "control_image": known.masked(-1.0),
+            "control_image": known.on_black(),
             "controlnet_conditioning_scale": SCALE,
             "latents": noise.to(pipe.transformer.dtype),
             "strength": 1.0,

@@ -55,7 +55,7 @@ class Flux2KleinBaseFamily(Flux2PipelineFamily):
         The pipeline shows it to the transformer as a reference image, in as many tokens again, and puts the known
         tokens in place after each step.
         """
-        image = known.masked(0.0).to(pipe._execution_device, pipe.vae.dtype)
+        image = (2 * known.image - 1).to(pipe._execution_device, pipe.vae.dtype)
         return {
             "image": pipe._patchify_latents(pipe.vae.encode(image).latent_dist.mode()),
             "mask_image": known.background_of(dims.token_stride),

@@ -58,11 +58,13 @@ class Inpainting(Method):
 
 def known_pixels(pipeline: PincoPipeline, encoded: EncodedCanvas) -> KnownPixels:
     """The product of an encoded canvas, on the pipeline's device."""
-    from pinco.pipelines.encoded import image_tensor, map_tensor
+    import numpy as np
+    import torch
 
     canvas, device = encoded.canvas, pipeline.device
-    background = (map_tensor(canvas)[:, :1] < 1).float()
-    return KnownPixels((image_tensor(canvas).to(device) + 1) / 2, background.to(device))
+    image = torch.from_numpy(np.ascontiguousarray(canvas.image)).permute(2, 0, 1)[None].float().contiguous() / 255
+    background = torch.from_numpy(canvas.alpha < 255)[None, None].float()
+    return KnownPixels(image.to(device), background.to(device))
 
 
 @contextmanager
