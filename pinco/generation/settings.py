@@ -25,7 +25,7 @@ class ModelSettings(KnobOverrides):
     """
 
     backbone: str | None = None
-    method: Literal["auto"] | MethodName = "auto"
+    method: Literal["auto", MethodName] = "auto"
     adapter: str | None = None
     controlnet: str | None = None
     segmenter: str | None = None

@@ -74,4 +74,5 @@ def load_pipeline(
 
 def _load_controlnet(folder: ControlNetFolder, family: PipelineFamily, **loading: Any) -> Any:
     loading["torch_dtype"] = loading.pop("dtype")
-    return family.controlnet_class(folder.shapes).from_pretrained(str(folder.path), use_safetensors=True, **loading)
+    controlnet, options = family.controlnet_class(), {**family.controlnet_options, **loading}
+    return controlnet.from_pretrained(str(folder.path), use_safetensors=True, **options)

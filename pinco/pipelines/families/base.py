@@ -39,6 +39,7 @@ class PipelineFamily(ABC):
             need it.
         inpainting: Name of diffusers' inpainting pipeline over the same parts, by method (fill, controlnet).
         controlnet: Class of the ControlNets for the method controlnet, as their `config.json` has it.
+        controlnet_options: What else `from_pretrained` is told of them, where published configurations do not say it.
         no_controlnet: Why there is none, as a sentence; empty where nothing more is to say.
     """
 
@@ -48,6 +49,7 @@ class PipelineFamily(ABC):
     text_to_image: ClassVar[bool] = True
     inpainting: ClassVar[Mapping[str, str]] = {}
     controlnet: ClassVar[str | None] = None
+    controlnet_options: ClassVar[Mapping[str, Any]] = {}
     no_controlnet: ClassVar[str] = ""
 
     @property
@@ -179,12 +181,8 @@ class PipelineFamily(ABC):
 
     # For the methods fill and controlnet.
 
-    def controlnet_class(self, shapes: Mapping[str, tuple[int, ...]]) -> Any:
-        """The class that loads a ControlNet's folder.
-
-        Args:
-            shapes: Of its tensors, by name.
-        """
+    def controlnet_class(self) -> Any:
+        """The class that loads a ControlNet's folder."""
         import diffusers
 
         return getattr(diffusers, str(self.controlnet))

@@ -70,7 +70,7 @@ class FluxPipelineFamily(PipelineFamily):
             )
         return other_widths(config, transformer)
 
-    def controlnet_class(self, shapes: Mapping[str, tuple[int, ...]]) -> Any:
+    def controlnet_class(self) -> Any:
         """diffusers' own with channels for the mask."""
         return masked_controlnet()
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 USUAL_SAMPLE_SIZE = 128
 USUAL_VAE_SIDE = 8
 PROMPT_TOKENS = 256
+MASK_CHANNELS = 1
+CONDITION_EMBEDDER = "pos_embed_input.proj.weight"
 CONTROLNET_SCALE = 0.95
 """Strength of the ControlNet, as its makers use it."""
 
@@ -32,6 +34,7 @@ class SD3PipelineFamily(PipelineFamily):
     packed = False
     inpainting: ClassVar[Mapping[str, str]] = {"controlnet": "StableDiffusion3ControlNetInpaintingPipeline"}
     controlnet: ClassVar[str | None] = "SD3ControlNetModel"
+    controlnet_options: ClassVar[Mapping[str, Any]] = {"extra_conditioning_channels": MASK_CHANNELS}
 
     def usual(self, transformer: Config) -> GenerationDefaults:
         """Steps and guidance as published for the three sizes, which are told apart by their attentions.
@@ -57,8 +60,11 @@ class SD3PipelineFamily(PipelineFamily):
     def controlnet_refusal(
         self, config: Config, shapes: Mapping[str, tuple[int, ...]], transformer: Config
     ) -> str | None:
-        """One that takes no mask in a channel of its own, or whose tokens have another width."""
-        if config.get("extra_conditioning_channels") != 1:
+        """One that takes no mask in a channel of its own, or whose tokens have another width.
+
+        The weights tell: the configuration that alimama-creative published does not.
+        """
+        if shapes.get(CONDITION_EMBEDDER, (0, 0))[1] != config["in_channels"] + MASK_CHANNELS:
             return (
                 "was not made for inpainting: its condition has no channel for the mask, as for edges, depth or poses. "
                 "Name an inpainting ControlNet: alimama-creative's SD3-Controlnet-Inpainting"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import (
+    SD3ControlNetModel,
     StableDiffusion3ControlNetInpaintingPipeline,
     StableDiffusion3Img2ImgPipeline,
     StableDiffusion3Pipeline,
@@ -186,3 +188,19 @@ def test_the_inpainting_controlnet_is_called_as_diffusers_calls_it(
         height=48,
     ).images[0]
     assert np.array_equal(image, np.asarray(wanted))
+
+
+def test_an_inpainting_controlnet_is_known_by_its_weights(tmp_path: Path) -> None:
+    """The published configuration says nothing of the mask's channel, and diffusers alone does not load the weights."""
+    new_pipe().save_pretrained(tmp_path / "backbone")
+    controlnet = new_sd3_controlnet()
+    controlnet.save_pretrained(tmp_path / "controlnet")
+    path = tmp_path / "controlnet" / "config.json"
+    config = json.loads(path.read_text())
+    assert config.pop("extra_conditioning_channels") == 1
+    path.write_text(json.dumps(config))
+    with pytest.raises((ValueError, RuntimeError), match="pos_embed_input"):
+        SD3ControlNetModel.from_pretrained(tmp_path / "controlnet")
+    loaded = load_pipeline(tmp_path / "backbone", controlnet=tmp_path / "controlnet").controlnet
+    wanted = controlnet.state_dict()
+    assert all(torch.equal(tensor, wanted[name]) for name, tensor in loaded.state_dict().items())
