@@ -307,7 +307,8 @@ class PincoAdapter(SafetensorsOnly, ModelMixin, ConfigMixin):
         if self.settings.prune:
             covered = covered_tokens(maps[:, :1], dims.token_stride, self.settings.mask_dilation)
             index, keep = select(covered)
-            subject = Subject(gather(tokens, index), grid, index, keep)
+            lengths = None if keep is None else tuple(keep.sum(dim=1).tolist())
+            subject = Subject(gather(tokens, index), grid, index, keep, lengths=lengths)
         return self.with_keys_values(subject) if cache else subject
 
     @torch.no_grad()

@@ -71,11 +71,11 @@ class Attachment:
             )
         self._attentions: dict[int, Any] = {number: attentions[number] for number in layers}
         self._originals = {number: attention.processor for number, attention in self._attentions.items()}
-        processors = {
+        self._processors = {
             number: family.processor(number, layer, adapter, self._originals[number])
             for number, layer in layers.items()
         }
-        for number, processor in processors.items():
+        for number, processor in self._processors.items():
             self._attentions[number].set_processor(processor)
         self._positions: LRUCache[tuple[int, int, str], Positions | None] = LRUCache(KEPT_POSITIONS)
         self._offered: Subject | None = None
@@ -83,9 +83,11 @@ class Attachment:
         self._inside = False
         self._to_rerun: list[Subject | None] = []
         self._rerun: Subject | None = None
-        self._hooks = [transformer.register_forward_pre_hook(_Hook(self._before_forward), with_kwargs=True)]
+        self._hooks = [
+            transformer.register_forward_pre_hook(_Hook(self._before_forward), with_kwargs=True),
+            transformer.register_forward_hook(_Hook(self._after_forward), always_call=True),
+        ]
         if family.attention_argument is None:
-            self._hooks.append(transformer.register_forward_hook(_Hook(self._after_forward), always_call=True))
             for attention in self._attentions.values():
                 self._hooks.append(attention.register_forward_pre_hook(_Hook(self._hand_over), with_kwargs=True))
         else:
@@ -153,16 +155,25 @@ class Attachment:
                 f"the subject was encoded for {rows} x {columns} tokens, the latents have {have}: "
                 "encode the subject at the size of the image"
             )
+        if not self._checkpointed:
+            for processor in self._processors.values():
+                processor.hold(subject)
 
     def _begin(self, subject: Subject | None) -> None:
         """Note the subject of a forward, and whether a backward pass may come back for it."""
         self._current, self._inside = subject, True
-        checkpointed = torch.is_grad_enabled() and getattr(self.transformer, "gradient_checkpointing", False)
-        if checkpointed and not any(waiting is subject for waiting in self._to_rerun):
+        if self._checkpointed and not any(waiting is subject for waiting in self._to_rerun):
             self._to_rerun.append(subject)
 
     def _after_forward(self, transformer: Any, args: tuple[Any, ...], output: Any) -> None:
         self._inside = False
+        for processor in self._processors.values():
+            processor.hold(None)
+
+    @property
+    def _checkpointed(self) -> bool:
+        """Whether layers may run again in a backward pass."""
+        return torch.is_grad_enabled() and bool(getattr(self.transformer, "gradient_checkpointing", False))
 
     def _hand_over(
         self, attention: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
