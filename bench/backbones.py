@@ -3,8 +3,8 @@
     python bench/backbones.py
 
 Prints the tables of `docs/backbones.md`. Nothing is downloaded and no weight is made: parameters are counted. Weights
-are in bfloat16 (2 bytes), also with int8 (1 byte for the transformer's); activations come on top. Keys and values are those
-of the default adapter for one canvas of 1024 x 1024 pixels whose product covers a quarter of it.
+are in bfloat16 (2 bytes), in the last column the transformer's in int8 (1 byte); activations come on top. Keys and
+values are those of the default adapter for one canvas of 1024 x 1024 pixels whose product covers a quarter of it.
 """
 
 from __future__ import annotations

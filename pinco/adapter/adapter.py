@@ -301,14 +301,15 @@ class PincoAdapter(SafetensorsOnly, ModelMixin, ConfigMixin):
         device, dtype = self.scale_factor.device, self.extractor.input.weight.dtype
         latents, maps = subject_latents.to(device, dtype), maps.to(device, dtype)
         shape_latents = None if shape_latents is None else shape_latents.to(device, dtype)
-        tokens = self.extractor(latents, maps, shape_latents)
+        tokens, spread = self.extractor(latents, maps, shape_latents)
         grid = (latents.shape[2] // dims.patch_size, latents.shape[3] // dims.patch_size)
-        subject = Subject(tokens, grid)
+        subject = Subject(tokens, grid, spread=spread)
         if self.settings.prune:
             covered = covered_tokens(maps[:, :1], dims.token_stride, self.settings.mask_dilation)
             index, keep = select(covered)
             lengths = None if keep is None else tuple(keep.sum(dim=1).tolist())
-            subject = Subject(gather(tokens, index), grid, index, keep, lengths=lengths)
+            kept, spread = gather(tokens, index), gather(spread, index)
+            subject = Subject(kept, grid, index, keep, lengths=lengths, spread=spread)
         return self.with_keys_values(subject) if cache else subject
 
     @torch.no_grad()
