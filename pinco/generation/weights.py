@@ -102,8 +102,11 @@ def canvas_size(settings: ModelSettings) -> CanvasSize:
         MissingWeightsError: Weights are not where the settings say.
         UnknownPipelineError: The backbone's folder holds something that Pinco cannot run.
         PickledWeightsError: Weights are stored as a pickle.
+        RemoteCodeError: The backbone comes with program code of its own.
+        ExecutionError: The backbone cannot compute as the settings say.
     """
     backbone = BackboneFolder(find_weights(settings).backbone)
+    backbone.choose(settings.choice, accelerator=settings.device == "cuda")
     return CanvasSize(settings.working_pixels or backbone.defaults.working_pixels, backbone.size_multiple)
 
 

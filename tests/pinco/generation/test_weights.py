@@ -17,6 +17,7 @@ from pinco.generation.weights import (
     find_weights,
     fingerprint_cache,
 )
+from pinco.pipelines.execution import ExecutionError
 from pinco.pipelines.families import UnknownPipelineError
 from pinco.weight_files import PickledWeightsError
 from tests.pinco.pipelines.odd_pipeline import make_odd_pipe
@@ -185,3 +186,10 @@ def test_the_cache_follows_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder() == tmp_path / "pinco"
     assert fingerprint_cache().parent == cache_folder()
+
+
+def test_a_way_to_compute_that_the_backbone_does_not_have_is_refused_while_planning(tmp_path: Path) -> None:
+    make_odd_pipe().save_pretrained(tmp_path)
+    with pytest.raises(ExecutionError, match=r"model\.cache: first_block is not there"):
+        canvas_size(ModelSettings(backbone=str(tmp_path), cache="first_block"))
+    assert canvas_size(ModelSettings(backbone=str(tmp_path), preset="fast")).multiple == 8
