@@ -33,9 +33,7 @@ AdapterOption = Annotated[
 ]
 PresetOption = Annotated[
     str | None,
-    typer.Option(
-        "--preset", metavar="NAME", help="quality, balanced, fast or draft: how many steps, and how."
-    ),
+    typer.Option("--preset", metavar="NAME", help="quality, balanced, fast or draft: how many steps, and how."),
 ]
 PlacementOption = Annotated[
     str | None,
