@@ -99,16 +99,6 @@ def test_a_path_may_begin_at_the_home_folder(toy: Path, monkeypatch: pytest.Monk
     assert find_weights(ModelSettings(backbone="~/backbone")).backbone == str(toy / "backbone")
 
 
-def test_pickles_are_not_downloaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    left_out: list[str] = []
-    monkeypatch.setattr(
-        "huggingface_hub.snapshot_download",
-        lambda name, ignore_patterns: (left_out.extend(ignore_patterns), str(tmp_path))[1],
-    )
-    find_weights(ModelSettings(backbone="shop/x"))
-    assert {"*.bin", "*.pt", "*.ckpt"} <= set(left_out) and not any("safetensors" in pattern for pattern in left_out)
-
-
 def test_a_whole_model_is_its_backbone_and_its_adapter(toy: Path, tmp_path: Path) -> None:
     whole = find_weights(ModelSettings(backbone=str(toy)))
     assert whole == weights.Weights(str(toy), str(toy / "backbone"), str(toy / "adapter"), None)

@@ -124,3 +124,21 @@ def test_weights_of_a_variant_are_loaded_where_there_are_no_others(
     half = load_pipeline(*folders, dtype="float16")
     for name, weight in whole.pipe.transformer.state_dict().items():
         assert torch.equal(weight, half.pipe.transformer.state_dict()[name])
+
+
+def test_weights_are_mapped_and_not_copied_where_their_numbers_are_those_of_the_file(
+    folders: tuple[Path, Path],
+) -> None:
+    """So actors of one machine share them in the page cache."""
+    loaded, other = load_pipeline(folders[0]), load_pipeline(folders[0], dtype="bfloat16")
+    mapped = [
+        tuple(int(end, 16) for end in line.split()[0].split("-"))
+        for line in Path("/proc/self/maps").read_text().splitlines()
+        if str(folders[0]) in line
+    ]
+
+    def shares(pinco: PincoPipeline) -> set[bool]:
+        weights = [parameter.data_ptr() for parameter in pinco.pipe.transformer.parameters()]
+        return {any(start <= weight < end for start, end in mapped) for weight in weights}
+
+    assert shares(loaded) == {True} and shares(other) == {False}
