@@ -14,6 +14,7 @@ from typing import Any, Self
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.torch_utils import unwrap_module
 from torch import Tensor, nn
 
 from pinco.adapter.attachment import AdapterNotAttachedError, AlreadyAttachedError, Attachment
@@ -153,6 +154,7 @@ class PincoAdapter(SafetensorsOnly, ModelMixin, ConfigMixin):
             UnknownFamilyError: A backbone of no known family.
             ValueError: Options that contradict each other.
         """
+        transformer = unwrap_module(transformer)
         family = family_of(transformer)
         dims = family.dims(transformer, vae_config)
         width = subject_dim or dims.inner_dim
@@ -204,7 +206,7 @@ class PincoAdapter(SafetensorsOnly, ModelMixin, ConfigMixin):
 
     def attached_to(self, transformer: Any) -> bool:
         """Whether the adapter sits on this very backbone."""
-        return self._attachment is not None and self._attachment.transformer is transformer
+        return self._attachment is not None and self._attachment.transformer is unwrap_module(transformer)
 
     def attentions(self) -> dict[int, nn.Module]:
         """The backbone's adapted attention modules by layer number.
@@ -342,6 +344,10 @@ class PincoAdapter(SafetensorsOnly, ModelMixin, ConfigMixin):
     def attach(self, transformer: Any) -> Self:
         """Enter the attention layers of `transformer`, in place.
 
+        A backbone may be compiled before or after, whole (`torch.compile`) or by its blocks
+        (`compile_repeated_blocks`): attached to the object that `torch.compile` returns, the adapter sits on the
+        backbone inside of it.
+
         Raises:
             BackboneMismatchError: A backbone of other sizes; both configurations are named.
             UnknownFamilyError: A backbone of no known family.
@@ -350,6 +356,7 @@ class PincoAdapter(SafetensorsOnly, ModelMixin, ConfigMixin):
         """
         if self._attachment is not None:
             raise AlreadyAttachedError("this adapter is attached already; detach it first")
+        transformer = unwrap_module(transformer)
         family = family_of(transformer)
         found = family.dims(transformer, None)
         found = replace(found, vae_scale_factor=self.settings.vae_scale_factor)  # the transformer does not tell its VAE

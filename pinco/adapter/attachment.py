@@ -42,6 +42,10 @@ class Attachment:
     it from the attentions that the adapter does not enter: diffusers warns of an argument that a processor does not
     take in each of their calls.
 
+    At the start of a forward every processor is given its layer's keys and values of a cached subject, and lets go of
+    them at the end. They never travel in an argument: a block cache hands the same arguments to every block, and may
+    hand them over again at a later step.
+
     No `nn.Module`: held by the adapter, it must not make the backbone a part of the adapter's weights.
     """
 
@@ -166,7 +170,7 @@ class Attachment:
             self._to_rerun.append(subject)
 
     def _after_forward(self, transformer: Any, args: tuple[Any, ...], output: Any) -> None:
-        self._inside = False
+        self._current, self._inside = None, False
         for processor in self._processors.values():
             processor.hold(None)
 
