@@ -353,6 +353,7 @@ class PincoAdapter(SafetensorsOnly, ModelMixin, ConfigMixin):
             UnknownFamilyError: A backbone of no known family.
             ValueError: Foreign attention processors are in place.
             AlreadyAttachedError: The adapter is attached already, or another one to this backbone.
+            ParallelBackboneError: The backbone is split over several devices.
         """
         if self._attachment is not None:
             raise AlreadyAttachedError("this adapter is attached already; detach it first")

@@ -32,6 +32,19 @@ class AlreadyAttachedError(PincoError, RuntimeError):
     code = "already_attached"
 
 
+class ParallelBackboneError(PincoError, RuntimeError):
+    """A backbone that is split over several devices, whose parts of heads and tokens the adapter does not know."""
+
+    code = "parallel_backbone"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this backbone is split over several devices (enable_parallelism), where each sees a part of the tokens or "
+            "of the heads; a Pinco adapter needs all of them. Give every device a backbone of its own and its share "
+            "of the images, or detach the adapter; where one device is too small, offload or quantise the backbone"
+        )
+
+
 class Attachment:
     """Puts processors onto a transformer, brings subjects to them, watches over both, and takes them off again.
 
@@ -60,9 +73,11 @@ class Attachment:
         """Enter the attention layers `layers` of `transformer`.
 
         Raises:
-            AlreadyAttachedError: Another adapter is in place. As after the next one, nothing has been changed then.
+            AlreadyAttachedError: Another adapter is in place. As after the next ones, nothing has been changed then.
+            ParallelBackboneError: The backbone is split over several devices.
             ValueError: A foreign processor is in place.
         """
+        _refuse_parallel(transformer)
         self.family = family
         self.transformer = transformer
         self._patch_size = patch_size
@@ -145,6 +160,7 @@ class Attachment:
             self._begin(subject)
         if subject is None:
             return
+        _refuse_parallel(transformer)
         lost = [n for n, attention in self._attentions.items() if not self.family.entered(attention.processor)]
         if lost:
             raise AdapterNotAttachedError(
@@ -207,6 +223,11 @@ class _Hook:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Callable[..., None]:
         return _nothing
+
+
+def _refuse_parallel(transformer: Any) -> None:
+    if getattr(transformer, "_parallel_config", None) is not None:
+        raise ParallelBackboneError
 
 
 def _nothing(*_: Any) -> None:
