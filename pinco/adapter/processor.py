@@ -237,7 +237,7 @@ def keys_values(
         Two tensors `[B, N_sub, H, D]`.
     """
     batch = batch or subject.batch
-    key_tokens = None if positions is None else positions.on_tokens(subject.tokens, subject.index)
+    key_tokens = None if positions is None else positions.on_tokens(subject.tokens, subject.index, subject.spread)
     keys, values = (tile(tensor, batch) for tensor in layer(subject.tokens, key_tokens))
     if positions is not None:
         keys = positions.on_keys(keys, None if subject.index is None else tile(subject.index, batch))

@@ -86,7 +86,7 @@ class PipelineFamily(ABC):
             `[B, C, h, w]`: the mode of the VAE's latents, shifted and scaled.
         """
         vae = pipe.vae
-        latents: Tensor = vae.encode(image.to(vae.device, vae.dtype)).latent_dist.mode()
+        latents: Tensor = vae.encode(image.to(pipe._execution_device, vae.dtype)).latent_dist.mode()
         if vae.config.shift_factor is not None:
             latents = latents - vae.config.shift_factor
         latents = latents * vae.config.scaling_factor

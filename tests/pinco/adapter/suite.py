@@ -512,12 +512,12 @@ class AdapterSuite(ABC):
         adapter = self.new_adapter(backbone, prune=True).attach(backbone)
         pruned = adapter.encode(*subject_inputs)
         assert pruned.tokens.shape[1] == 6 and pruned.keep is not None and int(pruned.keep.sum()) == 4 + 6
-        every = adapter.extractor(*subject_inputs)
+        every, spread = adapter.extractor(*subject_inputs)
         keep = torch.zeros(2, 20, dtype=torch.bool)
         for sample in range(2):
             assert pruned.index is not None
             keep[sample, pruned.index[sample][pruned.keep[sample]]] = True
-        masked = self.run(backbone, inputs, adapter, Subject(every, pruned.grid, keep=keep))
+        masked = self.run(backbone, inputs, adapter, Subject(every, pruned.grid, keep=keep, spread=spread))
         torch.testing.assert_close(self.run(backbone, inputs, adapter, pruned), masked, atol=1e-6, rtol=0)
 
     @torch.no_grad()
@@ -533,7 +533,8 @@ class AdapterSuite(ABC):
     ) -> None:
         adapter = self.new_adapter(backbone, layers=[0]).attach(backbone)
         pruned = adapter.encode(*subject_inputs)
-        self.run(backbone, inputs, adapter, Subject(adapter.extractor(*subject_inputs), SMALL))
+        tokens, spread = adapter.extractor(*subject_inputs)
+        self.run(backbone, inputs, adapter, Subject(tokens, SMALL, spread=spread))
         all_keys = seen_keys[0]
         self.run(backbone, inputs, adapter, pruned)
         pruned_keys = seen_keys[0]
