@@ -14,6 +14,7 @@ from typing import Any, Self
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.torch_utils import unwrap_module
 from torch import Tensor, nn
 
 from pinco.adapter.attachment import AdapterNotAttachedError, AlreadyAttachedError, Attachment
@@ -157,6 +158,7 @@ class PincoAdapter(SafetensorsOnly, ModelMixin, ConfigMixin):
             UnknownFamilyError: A backbone of no known family.
             ValueError: Options that contradict each other.
         """
+        transformer = unwrap_module(transformer)
         config = adapter_config(transformer, vae_config, layers=layers, subject_dim=subject_dim, rank=rank)
         width, own_width = config["subject_dim"], config["inner_dim"]
         if init_semantic not in ("backbone", "random"):
@@ -206,7 +208,7 @@ class PincoAdapter(SafetensorsOnly, ModelMixin, ConfigMixin):
 
     def attached_to(self, transformer: Any) -> bool:
         """Whether the adapter sits on this very backbone."""
-        return self._attachment is not None and self._attachment.transformer is transformer
+        return self._attachment is not None and self._attachment.transformer is unwrap_module(transformer)
 
     def attentions(self) -> dict[int, nn.Module]:
         """The backbone's adapted attention modules by layer number.
@@ -345,14 +347,20 @@ class PincoAdapter(SafetensorsOnly, ModelMixin, ConfigMixin):
     def attach(self, transformer: Any) -> Self:
         """Enter the attention layers of `transformer`, in place.
 
+        A backbone may be compiled before or after, whole (`torch.compile`) or by its blocks
+        (`compile_repeated_blocks`): attached to the object that `torch.compile` returns, the adapter sits on the
+        backbone inside of it.
+
         Raises:
             BackboneMismatchError: A backbone of other sizes; both configurations are named.
             UnknownFamilyError: A backbone of no known family.
             ValueError: Foreign attention processors are in place.
             AlreadyAttachedError: The adapter is attached already, or another one to this backbone.
+            ParallelBackboneError: The backbone is split over several devices.
         """
         if self._attachment is not None:
             raise AlreadyAttachedError("this adapter is attached already; detach it first")
+        transformer = unwrap_module(transformer)
         family = family_of(transformer)
         found = family.dims(transformer, None)
         found = replace(found, vae_scale_factor=self.settings.vae_scale_factor)  # the transformer does not tell its VAE

@@ -32,6 +32,19 @@ class AlreadyAttachedError(PincoError, RuntimeError):
     code = "already_attached"
 
 
+class ParallelBackboneError(PincoError, RuntimeError):
+    """A backbone that is split over several devices, whose parts of heads and tokens the adapter does not know."""
+
+    code = "parallel_backbone"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this backbone is split over several devices (enable_parallelism), where each sees a part of the tokens or "
+            "of the heads; a Pinco adapter needs all of them. Give every device a backbone of its own and its share "
+            "of the images, or detach the adapter; where one device is too small, offload or quantise the backbone"
+        )
+
+
 class Attachment:
     """Puts processors onto a transformer, brings subjects to them, watches over both, and takes them off again.
 
@@ -41,6 +54,10 @@ class Attachment:
     gradient checkpointing runs the attentions again in the backward pass. Where it travels in an argument, hooks keep
     it from the attentions that the adapter does not enter: diffusers warns of an argument that a processor does not
     take in each of their calls.
+
+    At the start of a forward every processor is given its layer's keys and values of a cached subject, and lets go of
+    them at the end. They never travel in an argument: a block cache hands the same arguments to every block, and may
+    hand them over again at a later step.
 
     No `nn.Module`: held by the adapter, it must not make the backbone a part of the adapter's weights.
     """
@@ -56,9 +73,11 @@ class Attachment:
         """Enter the attention layers `layers` of `transformer`.
 
         Raises:
-            AlreadyAttachedError: Another adapter is in place. As after the next one, nothing has been changed then.
+            AlreadyAttachedError: Another adapter is in place. As after the next ones, nothing has been changed then.
+            ParallelBackboneError: The backbone is split over several devices.
             ValueError: A foreign processor is in place.
         """
+        _refuse_parallel(transformer)
         self.family = family
         self.transformer = transformer
         self._patch_size = patch_size
@@ -141,6 +160,7 @@ class Attachment:
             self._begin(subject)
         if subject is None:
             return
+        _refuse_parallel(transformer)
         lost = [n for n, attention in self._attentions.items() if not self.family.entered(attention.processor)]
         if lost:
             raise AdapterNotAttachedError(
@@ -166,7 +186,7 @@ class Attachment:
             self._to_rerun.append(subject)
 
     def _after_forward(self, transformer: Any, args: tuple[Any, ...], output: Any) -> None:
-        self._inside = False
+        self._current, self._inside = None, False
         for processor in self._processors.values():
             processor.hold(None)
 
@@ -203,6 +223,11 @@ class _Hook:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Callable[..., None]:
         return _nothing
+
+
+def _refuse_parallel(transformer: Any) -> None:
+    if getattr(transformer, "_parallel_config", None) is not None:
+        raise ParallelBackboneError
 
 
 def _nothing(*_: Any) -> None:

@@ -174,3 +174,17 @@ def test_with_and_without_gradients_it_computes_the_same() -> None:
     plain = fused(*inputs, *gates)
     tracked = fused(*(tensor.requires_grad_() for tensor in inputs), *gates)
     assert tracked.requires_grad and torch.equal(tracked, plain)
+
+
+@pytest.mark.parametrize("runs", [None, RUNS], ids=["all", "in runs"])
+def test_compiled_it_has_its_gradients_in_one_graph(runs: Runs | None) -> None:
+    torch._dynamo.reset()
+    gradients = []
+    for compute in (merged, torch.compile(merged, backend="aot_eager", fullgraph=True)):
+        inputs = [*random_inputs(torch.float64), *gates_of((1, HEADS, 1, 1), torch.float64)]
+        q, k, v, ks, vs, a, b = (tensor.requires_grad_() for tensor in inputs)
+        out = compute(q, k, v, ks, vs, a, b, CPU, runs=runs)
+        gradients.append([out, *torch.autograd.grad(out.square().sum(), (q, k, v, ks, vs, a, b))])
+    for eager, compiled in zip(*gradients, strict=True):
+        assert relative_error(compiled, eager) < 1e-12
+    torch._dynamo.reset()
