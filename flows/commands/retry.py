@@ -13,6 +13,8 @@ from flows.commands.options import (
     ControlNetOption,
     EndpointOption,
     MethodOption,
+    PlacementOption,
+    PresetOption,
     StoreArgument,
 )
 
@@ -24,6 +26,8 @@ def retry(
     method: MethodOption = None,
     adapter: AdapterOption = None,
     controlnet: ControlNetOption = None,
+    preset: PresetOption = None,
+    placement: PlacementOption = None,
     s3_endpoint: EndpointOption = None,
 ) -> None:
     """Make the images of a run that failed or are quarantined, whatever the reason was.
@@ -44,6 +48,8 @@ def retry(
             model__method=method,
             model__adapter=adapter,
             model__controlnet=controlnet,
+            model__preset=preset,
+            model__placement=placement,
         )
         require_run(open_manifest(store, settings.access), run)  # before Ray starts
         summary = start_run(RetryRequest(store, run), settings)

@@ -14,6 +14,8 @@ from flows.commands.options import (
     LimitOption,
     MethodOption,
     OnlyOption,
+    PlacementOption,
+    PresetOption,
     RedoOption,
     SheetArgument,
     StoreOption,
@@ -28,6 +30,8 @@ def run(
     method: MethodOption = None,
     adapter: AdapterOption = None,
     controlnet: ControlNetOption = None,
+    preset: PresetOption = None,
+    placement: PlacementOption = None,
     limit: LimitOption = None,
     only: OnlyOption = None,
     redo: RedoOption = False,
@@ -51,6 +55,8 @@ def run(
             model__method=method,
             model__adapter=adapter,
             model__controlnet=controlnet,
+            model__preset=preset,
+            model__placement=placement,
         )
         summary = start_run(CatalogRequest(sheet, catalog, store, tuple(only or ()), limit, redo), settings)
     print_summary(summary)

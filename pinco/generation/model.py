@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import cv2
 import torch
@@ -23,14 +25,18 @@ from pinco.generation.methods import ChannelMethods
 from pinco.generation.settings import ModelSettings
 from pinco.generation.weights import find_weights, fingerprint_cache
 from pinco.knobs import knobs_of
+from pinco.pipelines.defaults import GenerationDefaults
 from pinco.pipelines.encoded import EncodedCanvas
+from pinco.pipelines.folder import BackboneFolder
 from pinco.pipelines.loading import load_pipeline
+from pinco.pipelines.memory import KEPT_CANVAS_BYTES, KEPT_CANVASES
 from pinco.pipelines.methods import method_named
 from preprocessing.arrays import U8
 from preprocessing.canvas import Canvas
 
+log = logging.getLogger(__name__)
+
 BYTES_DEPEND_ON = ("torch", "diffusers", "transformers", "numpy", "opencv-python-headless", "pillow")
-KEPT_CANVASES = 8
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,8 @@ class Model:
             ControlNetError: The ControlNet cannot be used with the backbone.
             BackboneMismatchError: The adapter was made for another backbone.
             PickledWeightsError: Weights are stored as a pickle.
+            RemoteCodeError: The backbone comes with program code of its own.
+            ExecutionError: The backbone or the device cannot compute as the settings say.
             OSError: Weights cannot be read.
             ValueError: Settings beside the weights are wrong.
             AcceleratorFaultError: The device itself does not answer.
@@ -93,6 +101,7 @@ class Model:
         self._dtype = (
             ("bfloat16" if self._device == "cuda" else "float32") if settings.dtype == "auto" else settings.dtype
         )
+        folder = BackboneFolder(self._weights.backbone)
         with _faults_named():
             self.pipeline = load_pipeline(
                 self._weights.backbone,
@@ -100,11 +109,21 @@ class Model:
                 controlnet=self._weights.controlnet,
                 device=self._device,
                 dtype=self._dtype,
+                execution=folder.choose(settings.choice, accelerator=self._device != "cpu"),
+                pixels=settings.working_pixels,
             )
+        log.info("%s", self.placement)
         self._segmenter = self._load_segmenter()
-        self._settings = settings
+        self._knobs = expanded_knobs(settings, self.pipeline.defaults)
         self._identities: dict[str, ModelIdentity] = {}
-        self._encoded: LRUCache[str, EncodedProduct] = LRUCache(KEPT_CANVASES)
+        self._encoded: LRUCache[str, EncodedProduct] = LRUCache(KEPT_CANVAS_BYTES, getsizeof=_share)
+        self.expect(())
+
+    @property
+    def placement(self) -> str:
+        """Where the weights lie, in one line."""
+        placement = self.pipeline.placement
+        return placement.line if placement else ""
 
     def encode(self, canvas: Canvas, key: str, method: str | None = None) -> EncodedProduct:
         """`canvas` encoded; the same key again costs nothing while it is among the last few.
@@ -122,8 +141,19 @@ class Model:
             with _faults_named():
                 encoded = self.pipeline.encode_canvas(canvas, method or self._method)
             segmented = self._segmenter.segment(canvas.image) if self._segmenter else None
-            found = self._encoded[key] = EncodedProduct(encoded, canvas.alpha, segmented)
+            found = EncodedProduct(encoded, canvas.alpha, segmented)
+            if _share(found) <= self._encoded.maxsize:
+                self._encoded[key] = found
         return found
+
+    def expect(self, prompts: Sequence[str]) -> None:
+        """Name the prompts of the run, in their order; they are encoded together where the encoders leave the device.
+
+        Args:
+            prompts: Negative ones among them.
+        """
+        self._ahead = list(dict.fromkeys(prompts))
+        self._places = {prompt: place for place, prompt in enumerate(self._ahead)}
 
     def generate(self, encoded: EncodedProduct, asked: Sequence[tuple[str, str | None, int]]) -> list[U8]:
         """The raw images of (prompt, negative, seed) on one canvas.
@@ -132,13 +162,12 @@ class Model:
             DeviceMemoryError: The images do not fit into the device's memory.
             AcceleratorFaultError: The device itself fails.
         """
-        knobs = self._settings.knobs()
         requests = [
-            self.pipeline.defaults.request(prompt, negative=negative, seed=seed, **knobs)
+            self.pipeline.defaults.request(prompt, negative=negative, seed=seed, **self._knobs)
             for prompt, negative, seed in asked
         ]
         with _faults_named():
-            return self.pipeline.generate(encoded.canvas, requests)
+            return self.pipeline.generate(encoded.canvas, requests, ahead=self._following(asked))
 
     def score(self, raw: U8, encoded: EncodedProduct) -> Scores:
         """Growth and loss of the product in a raw image, the segmenter's own error taken off."""
@@ -148,6 +177,14 @@ class Model:
         return Scores(
             extension(encoded.alpha, found, encoded.segmented), shrinkage(encoded.alpha, found, encoded.segmented)
         )
+
+    def _following(self, asked: Sequence[tuple[str, str | None, int]]) -> Sequence[str]:
+        """The run's prompts from the first one that is asked for now."""
+        return self._ahead[min((self._places.get(prompt, 0) for prompt, _, _ in asked), default=0) :]
+
+    def tiles(self, size: tuple[int, int]) -> bool:
+        """Whether the VAE works in tiles on images of (width, height)."""
+        return self.pipeline.execution.tiles(size)
 
     def identity(self, method: str | None = None) -> ModelIdentity:
         """What the model and its settings contribute to a generation id.
@@ -171,9 +208,9 @@ class Model:
 
     def _identify(self, method: str) -> ModelIdentity:
         """Of the weights those that the method uses, and of the knobs what becomes of them."""
-        defaults, weights = self.pipeline.defaults, self._weights
+        defaults, weights, execution = self.pipeline.defaults, self._weights, self.pipeline.execution
         adapter = self.pipeline.adapter if method == "pinco" else None
-        knobs = defaults.changed(**self._settings.knobs()).changed(blending=method_named(method).blending)
+        knobs = defaults.changed(**self._knobs).changed(blending=method_named(method).blending)
         return ModelIdentity(
             **knobs_of(knobs),
             max_sequence_length=defaults.max_sequence_length,
@@ -185,6 +222,9 @@ class Model:
             adapter_sha256=_sha256(weights.adapter if method == "pinco" else None),
             method=method,
             controlnet_sha256=_sha256(weights.controlnet if method == "controlnet" else None),
+            quantise=execution.quantise,
+            compile=execution.compile,
+            cache=execution.cache,
         )
 
     def _load_segmenter(self) -> Segmenter | None:
@@ -198,6 +238,19 @@ class Model:
 
 def _sha256(folder: str | None) -> str | None:
     return None if folder is None else folder_sha256(folder, fingerprint_cache())
+
+
+def expanded_knobs(settings: ModelSettings, defaults: GenerationDefaults) -> dict[str, Any]:
+    """The knobs of the settings, with the steps of a preset where none are said."""
+    knobs = settings.knobs()
+    if knobs["steps"] is None:
+        knobs["steps"] = settings.choice.steps(defaults.steps)
+    return knobs
+
+
+def _share(product: EncodedProduct) -> int:
+    """Bytes that a canvas takes of what is kept: at least so many that there are never more than `KEPT_CANVASES`."""
+    return max(product.canvas.nbytes, KEPT_CANVAS_BYTES // KEPT_CANVASES)
 
 
 def environment() -> str:

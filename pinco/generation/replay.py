@@ -123,6 +123,11 @@ def _model_settings(row: Row, asked: GenerationIdentity, today: ModelSettings) -
             "dtype": asked.dtype,
             "method": "auto",  # the image's own is the channel's
             "adapter": None if asked.method == BARE else today.adapter,
+            "preset": None,
+            "quantise": asked.quantise,
+            "compile": asked.compile,
+            "cache": asked.cache,
+            "vae_tiling": "on" if asked.vae_tiling else "off",
             **knobs_of(asked),
         }
     )

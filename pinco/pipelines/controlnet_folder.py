@@ -56,7 +56,7 @@ class ControlNetFolder:
                 "ControlNet that was made for this backbone, or the backbone that it was made for"
             )
         try:
-            refusal = family.controlnet_refusal(self.config, self.shapes, backbone.transformer)
+            refusal = family.controlnet_refusal(self.config, self.shapes, backbone.config("transformer"))
         except (KeyError, TypeError) as error:
             raise ControlNetError(
                 f"{self.path / CONFIG} lacks {error}, or a value in it is of the wrong kind: fetch the ControlNet's "

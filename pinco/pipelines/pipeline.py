@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -16,13 +17,16 @@ from pinco.knobs import knobs_of
 from pinco.methods import BARE
 from pinco.pipelines.defaults import GenerationDefaults
 from pinco.pipelines.encoded import EncodedCanvas, check_size
+from pinco.pipelines.execution import PLAIN, Execution
 from pinco.pipelines.families import pipeline_family
 from pinco.pipelines.families.base import Embeddings
+from pinco.pipelines.memory import Placement
 from pinco.pipelines.methods import method_named
 from pinco.pipelines.methods.base import Asked
 from pinco.pipelines.methods.choice import Given, MethodError, obstacle
 from pinco.pipelines.methods.inpainting import sibling
-from pinco.pipelines.prompts import PromptCache
+from pinco.pipelines.placement import TextStage, prepare_transformer, tiling
+from pinco.pipelines.prompts import PROMPT_BYTES, PromptCache, moved
 from pinco.pipelines.request import GenerationRequest
 from preprocessing.arrays import U8
 from preprocessing.canvas import Canvas
@@ -44,6 +48,8 @@ class PincoPipeline:
         family: What is special about the pipeline.
         dims: The backbone's sizes.
         defaults: The knobs that a request takes where nothing else is said.
+        execution: How it computes.
+        placement: Where its weights lie, if that was decided when it was loaded.
         prompts: The embeddings of the last prompts. A pipeline without text encoders takes them from here:
             `pipeline.prompts[prompt] = embeddings`, by the names of `PipelineFamily.encode_prompt`.
     """
@@ -56,7 +62,10 @@ class PincoPipeline:
         *,
         controlnet: Any = None,
         one_at_a_time: bool | None = None,
-        remembered_prompts: int = 64,
+        prompt_bytes: int = PROMPT_BYTES,
+        execution: Execution = PLAIN,
+        placement: Placement | None = None,
+        text_stage: TextStage | None = None,
     ) -> None:
         """Put the pipeline over a loaded backbone; an adapter that is not attached yet gets attached.
 
@@ -67,7 +76,10 @@ class PincoPipeline:
             controlnet: For the method controlnet.
             one_at_a_time: Give every image the transformer to itself, so that its bytes do not depend on what else is
                 in the call; None does so on the CPU and batches elsewhere.
-            remembered_prompts: Embeddings of so many prompts are kept.
+            prompt_bytes: Embeddings of so many bytes are kept.
+            execution: How it computes. What can be done with a loaded backbone is done here: compiling, caching, tiles.
+            placement: Where its weights lie, where that was decided; only kept here.
+            text_stage: What prompts are encoded in, where the text encoders wait elsewhere (`placement.put`).
 
         Raises:
             UnknownPipelineError: A pipeline of no known family.
@@ -79,7 +91,10 @@ class PincoPipeline:
         self.family = pipeline_family(type(pipe).__name__, "this pipeline").variant(pipe.config)
         self.dims = self.family.dims(pipe)
         self.defaults = defaults or self.family.usual(pipe.transformer.config)
+        self.execution = execution
+        self.placement = placement
         self._one_at_a_time = one_at_a_time
+        self._text_stage = text_stage
         if adapter is not None:
             if not adapter.attached:
                 adapter.attach(pipe.transformer)
@@ -92,7 +107,8 @@ class PincoPipeline:
             if isinstance(part, nn.Module):
                 part.eval()  # a text encoder made by hand is born with its dropout on
         pipe.set_progress_bar_config(disable=True)
-        self.prompts = PromptCache(self._encode_prompt, remembered_prompts)
+        self.prompts = PromptCache(self._encode_prompt, prompt_bytes)
+        prepare_transformer(pipe, self.family, execution)
 
     @property
     def device(self) -> torch.device:
@@ -119,13 +135,33 @@ class PincoPipeline:
         reason = obstacle(name, given)
         if reason is not None:
             raise MethodError(reason)
-        return method_named(name).encode(self, canvas, check_size(canvas, self.dims.token_stride))
+        size = check_size(canvas, self.dims.token_stride)
+        with tiling(self.pipe.vae, self.execution.tiles(size)):
+            return method_named(name).encode(self, canvas, size)
 
     @torch.no_grad()
-    def generate(self, encoded: EncodedCanvas, requests: Sequence[GenerationRequest]) -> list[U8]:
+    def encode_prompts(self, prompts: Iterable[str]) -> int:
+        """Encode prompts ahead, as many as are kept; returns how many were new.
+
+        Raises:
+            NoTextEncoderError: The pipeline was loaded without its text encoders.
+        """
+        with self._text_stage or nullcontext():
+            return self.prompts.fill(prompts)
+
+    @torch.no_grad()
+    def generate(
+        self, encoded: EncodedCanvas, requests: Sequence[GenerationRequest], *, ahead: Sequence[str] = ()
+    ) -> list[U8]:
         """The raw image `[h, w, 3]` of every request, in their order, by the method that the canvas was encoded for.
 
         Unless each image has the transformer to itself, requests with equal settings go through in one batch.
+
+        Args:
+            encoded: What all images share.
+            requests: What is asked for.
+            ahead: Prompts that are asked for later. Where the text encoders must come for a prompt, they encode these
+                as well, as many as are kept.
 
         Raises:
             AdapterNotAttachedError: The pipeline's adapter was taken off its backbone, or the canvas was encoded
@@ -139,6 +175,10 @@ class PincoPipeline:
         blending = method_named(encoded.method).blending
         if blending is not None:
             requests = [replace(request, blending=blending) for request in requests]
+        if self._text_stage is not None:
+            needed = [text for request in requests for text in self._texts(request)]
+            if any(text not in self.prompts for text in needed):
+                self.encode_prompts([*needed, *ahead])
         images: dict[int, U8] = {}
         for group in self._groups(requests):
             made = self._generate_alike(encoded, [requests[number] for number in group])
@@ -178,8 +218,22 @@ class PincoPipeline:
         prompts, negatives = self._encoded([request.prompt for request in requests]), {}
         if requests[0].true_cfg > 1:
             negatives = dict(self.family.negative(self._encoded([request.negative or "" for request in requests])))
-        images = method_named(encoded.method).make(self, encoded, Asked(requests, prompts, negatives))
+        with tiling(self.pipe.vae, self.execution.tiles(encoded.size)):
+            images = method_named(encoded.method).make(self, encoded, Asked(requests, prompts, negatives))
         return [np.asarray(np.rint(image * 255.0), np.uint8) for image in images]
 
     def _encoded(self, prompts: Sequence[str]) -> Embeddings:
-        return self.family.join([self.prompts[prompt] for prompt in prompts])
+        known = [moved(self._embedding(prompt), self.device) for prompt in prompts]
+        return self.family.join(known)
+
+    def _embedding(self, prompt: str) -> Embeddings:
+        """From the cache. What was encoded ahead is gone where a batch's prompts are more than is kept."""
+        if prompt in self.prompts:
+            return self.prompts[prompt]
+        with self._text_stage or nullcontext():
+            return self.prompts[prompt]
+
+    @staticmethod
+    def _texts(request: GenerationRequest) -> list[str]:
+        """What is to be encoded for a request."""
+        return [request.prompt, request.negative or ""] if request.true_cfg > 1 else [request.prompt]

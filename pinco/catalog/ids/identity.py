@@ -22,6 +22,9 @@ GENERATION_CODE = 1
 ImageFormat = Literal["png", "jpeg", "webp"]
 IMAGE_FORMATS: tuple[ImageFormat, ...] = ("png", "jpeg", "webp")
 
+_LATER = {"quantise": "none", "compile": False, "cache": "none", "vae_tiling": False, "controlnet_sha256": None}
+"""Fields that older recipes do not have, with what held before: left out where it still holds, so that ids stay."""
+
 _FLOATS = ("guidance", "true_cfg", "adapter_scale")
 
 
@@ -37,6 +40,9 @@ class ModelIdentity(Knobs):
         adapter_scale: Strength of the adapter, 0..1.
         backbone_sha256: Hash of the backbone's configuration and sorted tensors.
         adapter_sha256: The same of the adapter; None where the method does not use one.
+        quantise: Number format of the transformer's linear weights, "none" = `dtype`.
+        compile: Whether the transformer's blocks were compiled.
+        cache: What steps took over from earlier ones, "none" = nothing.
         method: By what the image came to match its product (`pinco.methods`). Recipes of before there were several name
             none: theirs was pinco with an adapter, and without one the bare backbone.
         controlnet_sha256: Hash of the ControlNet; None where the method does not use one.
@@ -49,6 +55,9 @@ class ModelIdentity(Knobs):
     adapter_scale: float
     backbone_sha256: str
     adapter_sha256: str | None
+    quantise: str = "none"
+    compile: bool = False
+    cache: str = "none"
     method: str = ""
     controlnet_sha256: str | None = None
 
@@ -78,6 +87,7 @@ class GenerationIdentity(ModelIdentity):
         profile: "source" keeps the photo's colour profile in the file, "srgb" converts to it.
         resample: Name of the product's resample (`preprocessing.canvas.RESAMPLE`).
         code_recipe: Version of the code that makes pixels and files.
+        vae_tiling: Whether the VAE worked in tiles.
     """
 
     job_id: str
@@ -91,6 +101,7 @@ class GenerationIdentity(ModelIdentity):
     profile: Literal["source", "srgb"] = "source"
     resample: str = RESAMPLE
     code_recipe: int = GENERATION_CODE
+    vae_tiling: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -107,16 +118,13 @@ class GenerationIdentity(ModelIdentity):
         return cls(**{field.name: getattr(model, field.name) for field in fields(ModelIdentity)}, **rest)
 
     def generation_id(self) -> str:
-        """64 hex digits: sha256 of the canonical JSON of every field.
+        """64 hex digits: sha256 of the canonical JSON of every field."""
+        return canonical_sha256(self.spelled())
 
-        What an older recipe leaves out and a reader derives is left out here too, so that its image keeps its id.
-        """
-        named = asdict(self)
-        if self.method == self._method_without_a_name():
-            del named["method"]
-        if self.controlnet_sha256 is None:
-            del named["controlnet_sha256"]
-        return canonical_sha256(named)
+    def spelled(self) -> dict[str, Any]:
+        """Every field by its name, without the later ones where they say nothing new."""
+        later = {**_LATER, "method": self._method_without_a_name()}
+        return {name: value for name, value in asdict(self).items() if (name, value) not in later.items()}
 
 
 @dataclass(frozen=True)
@@ -128,7 +136,7 @@ class Recipe:
 
     def to_json(self) -> str:
         """Canonical JSON, as kept in the manifest's `recipe` column."""
-        return canonical_json({"ask": self.ask.asked(), "generation": asdict(self.generation)})
+        return canonical_json({"ask": self.ask.asked(), "generation": self.generation.spelled()})
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:

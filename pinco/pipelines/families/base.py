@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pinco.pipelines.defaults import GenerationDefaults
+from pinco.pipelines.execution import CacheName
 from pinco.pipelines.request import GenerationRequest
 
 if TYPE_CHECKING:
@@ -41,6 +42,10 @@ class PipelineFamily(ABC):
         controlnet: Class of the ControlNets for the method controlnet, as their `config.json` has it.
         controlnet_options: What else `from_pretrained` is told of them, where published configurations do not say it.
         no_controlnet: Why there is none, as a sentence; empty where nothing more is to say.
+        caches: Which `Execution.cache` the transformer has.
+        single_layers: Whether its layers can be moved to the device one by one ("offload_sequential").
+        unquantised: Parts of the transformer whose weights are never quantised.
+        repeated_blocks: Class names of its repeated blocks, which can be compiled; empty where that was not tried.
     """
 
     pipelines: ClassVar[tuple[str, ...]]
@@ -51,6 +56,10 @@ class PipelineFamily(ABC):
     controlnet: ClassVar[str | None] = None
     controlnet_options: ClassVar[Mapping[str, Any]] = {}
     no_controlnet: ClassVar[str] = ""
+    caches: ClassVar[tuple[CacheName, ...]] = ()
+    single_layers: ClassVar[bool] = True
+    unquantised: ClassVar[tuple[str, ...]] = ()
+    repeated_blocks: ClassVar[tuple[str, ...]] = ()
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -124,8 +133,8 @@ class PipelineFamily(ABC):
         Returns:
             `[B, C, h, w]`: the mode of the VAE's latents, shifted and scaled.
         """
-        vae = pipe.vae
-        latents: Tensor = vae.encode(image.to(vae.device, vae.dtype)).latent_dist.mode()
+        vae = pipe.vae  # its weights may wait elsewhere than it computes
+        latents: Tensor = vae.encode(image.to(pipe._execution_device, vae.dtype)).latent_dist.mode()
         if vae.config.shift_factor is not None:
             latents = latents - vae.config.shift_factor
         latents = latents * vae.config.scaling_factor

@@ -33,6 +33,8 @@ class FluxPipelineFamily(PipelineFamily):
 
     pipelines: ClassVar[tuple[str, ...]] = ("FluxPipeline",)
     packed = True
+    caches = ("first_block",)
+    repeated_blocks = ("FluxTransformerBlock", "FluxSingleTransformerBlock")
     refused: ClassVar[Mapping[str, str]] = {
         "FluxKontextPipeline": f"edits a reference image by instruction. {_TEXT_TO_IMAGE}",
         "FluxControlPipeline": f"takes edges or depth in channels of its own. {_TEXT_TO_IMAGE}",

@@ -34,6 +34,9 @@ class HunyuanPipelineFamily(PipelineFamily):
     no_controlnet = (
         "Its ControlNets were made for edges, depth and poses, and diffusers has no inpainting pipeline for them."
     )
+    single_layers = False  # its pooling reads the weights of layers that it does not call
+    unquantised = ("pooler",)
+    repeated_blocks = ("HunyuanDiTBlock",)
 
     def usual(self, transformer: Config) -> GenerationDefaults:
         """Steps and guidance of diffusers' pipeline. The distilled versions take 25 steps: say so in a `pinco.json`."""

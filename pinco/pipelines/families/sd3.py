@@ -35,6 +35,7 @@ class SD3PipelineFamily(PipelineFamily):
     inpainting: ClassVar[Mapping[str, str]] = {"controlnet": "StableDiffusion3ControlNetInpaintingPipeline"}
     controlnet: ClassVar[str | None] = "SD3ControlNetModel"
     controlnet_options: ClassVar[Mapping[str, Any]] = {"extra_conditioning_channels": MASK_CHANNELS}
+    repeated_blocks = ("JointTransformerBlock",)
 
     def usual(self, transformer: Config) -> GenerationDefaults:
         """Steps and guidance as published for the three sizes, which are told apart by their attentions.

@@ -104,6 +104,7 @@ def text_to_image(
         more: Further arguments of the pipeline.
     """
     from pinco.pipelines.blending import StepEndBlender
+    from pinco.pipelines.placement import cached_steps
 
     family, dims = pipeline.family, pipeline.dims
     width, height = encoded.size
@@ -112,16 +113,17 @@ def text_to_image(
         assert encoded.clean is not None and encoded.mask is not None
         start = family.in_the_loop(noise, dims)
         more["callback_on_step_end"] = StepEndBlender(encoded.clean, start, encoded.mask, family.renoise)
-    images, *_ = pipeline.pipe(
-        **asked.prompts,
-        **asked.negatives,
-        **more,
-        **family.knobs(asked.knobs),
-        **family.sampling(pipeline.pipe, noise, generators, dims),
-        width=width,
-        height=height,
-        num_inference_steps=steps or asked.knobs.steps,
-        output_type="np",
-        return_dict=False,
-    )
+    with cached_steps(pipeline.pipe, pipeline.execution):
+        images, *_ = pipeline.pipe(
+            **asked.prompts,
+            **asked.negatives,
+            **more,
+            **family.knobs(asked.knobs),
+            **family.sampling(pipeline.pipe, noise, generators, dims),
+            width=width,
+            height=height,
+            num_inference_steps=steps or asked.knobs.steps,
+            output_type="np",
+            return_dict=False,
+        )
     return images

@@ -37,13 +37,15 @@ class Inpainting(Method):
 
     def make(self, pipeline: PincoPipeline, encoded: EncodedCanvas, asked: Asked) -> Any:
         """One call."""
+        from pinco.pipelines.placement import cached_steps
+
         family, dims = pipeline.family, pipeline.dims
         inpaint = pipeline.inpainting(self.name)
         noise, _ = draw_noise(pipeline, asked.requests, encoded.size)
         takes = signature(inpaint.__call__).parameters
         said = {**asked.prompts, **asked.negatives, **family.knobs(asked.knobs)}
         width, height = encoded.size
-        with certain(pipeline.pipe.vae):
+        with certain(pipeline.pipe.vae), cached_steps(pipeline.pipe, pipeline.execution):
             images, *_ = inpaint(
                 **{name: value for name, value in said.items() if name in takes},
                 **family.inpainting_arguments(self.name, inpaint, known_pixels(pipeline, encoded), noise, dims),
@@ -53,6 +55,7 @@ class Inpainting(Method):
                 output_type="np",
                 return_dict=False,
             )
+        pipeline.pipe.maybe_free_model_hooks()  # a sibling does not know what waits in main memory
         return images
 
 
