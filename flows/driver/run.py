@@ -49,6 +49,7 @@ class RunSummary:
         report: Address of the contact sheet, if one was written.
         seconds: Wall time in seconds by stage.
         error: What ended the run early, if anything.
+        placements: Where the workers' weights lie, each line once.
     """
 
     run_id: str
@@ -62,6 +63,7 @@ class RunSummary:
     report: str | None
     seconds: dict[str, float]
     error: Exception | None = None
+    placements: tuple[str, ...] = ()
 
     @property
     def made(self) -> int:
@@ -137,4 +139,5 @@ def run_stages(
         report=report,
         seconds=seconds,
         error=made.error,
+        placements=made.placements,
     )
