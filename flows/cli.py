@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
-from flows.commands import check, demo, manifest, plan, replay, retry, run, toy, validate
+from flows.commands import adapter, check, demo, manifest, plan, replay, retry, run, toy, validate
+from flows.quiet_libraries import quiet_libraries
+
+quiet_libraries()  # before a command imports them
 
 app = typer.Typer(
     name="pinco",
@@ -42,6 +45,7 @@ app.add_typer(manifest.app, name="manifest")
 app.command("check")(check.check)
 app.command("replay")(replay.replay)
 app.command("retry")(retry.retry)
+app.add_typer(adapter.app, name="adapter")
 app.add_typer(toy.app, name="toy")
 
 

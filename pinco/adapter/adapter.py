@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any, Self
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.torch_utils import unwrap_module
 from torch import Tensor, nn
 
 from pinco.adapter.attachment import AdapterNotAttachedError, AlreadyAttachedError, Attachment
+from pinco.adapter.choice import Layers, Rank, adapter_config
 from pinco.adapter.config import (
     BackboneMismatchError,
     GateKind,
@@ -130,8 +132,9 @@ class PincoAdapter(SafetensorsOnly, ModelMixin, ConfigMixin):
         transformer: Any,
         vae_config: Mapping[str, Any] | None,
         *,
-        layers: str | tuple[int, ...] | list[int] = "all",
+        layers: Layers = "all",
         subject_dim: int | None = None,
+        rank: Rank = "auto",
         init_semantic: SemanticInit = "backbone",
         **options: Any,
     ) -> Self:
@@ -142,6 +145,8 @@ class PincoAdapter(SafetensorsOnly, ModelMixin, ConfigMixin):
             vae_config: `vae.config`; `None` assumes the family's usual VAE.
             layers: "all", a name of the family's for a group of layers, or layer numbers.
             subject_dim: The backbone's width unless given. Another width leaves the subject projections random.
+            rank: Of the subject projections; `None` is full rank, "auto" is full for small backbones and 128 for those
+                wider than 1024 (`pinco.adapter.choice.usual_rank` says why).
             init_semantic: "backbone" starts the semantic branch from the backbone's patch embedder (see
                 `SubjectExtractor.start_from_embedder`) and folds each layer's noise-free input modulation into its
                 subject projections, so that the first layer's K_sub and V_sub start as the backbone's own K and V of a
@@ -153,19 +158,18 @@ class PincoAdapter(SafetensorsOnly, ModelMixin, ConfigMixin):
             UnknownFamilyError: A backbone of no known family.
             ValueError: Options that contradict each other.
         """
-        family = family_of(transformer)
-        dims = family.dims(transformer, vae_config)
-        width = subject_dim or dims.inner_dim
+        transformer = unwrap_module(transformer)
+        config = adapter_config(transformer, vae_config, layers=layers, subject_dim=subject_dim, rank=rank)
+        width, own_width = config["subject_dim"], config["inner_dim"]
         if init_semantic not in ("backbone", "random"):
             raise ValueError(f"init_semantic must be backbone or random, not {init_semantic!r}")
-        if init_semantic == "backbone" and width != dims.inner_dim:
+        if init_semantic == "backbone" and width != own_width:
             raise ValueError(
-                f"init_semantic='backbone' needs tokens as wide as the backbone ({dims.inner_dim}), not {width}: "
+                f"init_semantic='backbone' needs tokens as wide as the backbone ({own_width}), not {width}: "
                 "leave subject_dim out or choose init_semantic='random'"
             )
-        numbers = _layer_numbers(layers, {"all": range(dims.depth), **family.layer_groups(transformer)})
-        adapter: Self = cls(**asdict(dims), layers=numbers, subject_dim=width, **options)
-        if width == dims.inner_dim:
+        adapter: Self = cls(**config, **options)
+        if width == own_width:
             adapter._start_from(transformer, from_embedder=init_semantic == "backbone" and adapter.semantic_branch)
         return adapter
 
@@ -204,7 +208,7 @@ class PincoAdapter(SafetensorsOnly, ModelMixin, ConfigMixin):
 
     def attached_to(self, transformer: Any) -> bool:
         """Whether the adapter sits on this very backbone."""
-        return self._attachment is not None and self._attachment.transformer is transformer
+        return self._attachment is not None and self._attachment.transformer is unwrap_module(transformer)
 
     def attentions(self) -> dict[int, nn.Module]:
         """The backbone's adapted attention modules by layer number.
@@ -299,13 +303,15 @@ class PincoAdapter(SafetensorsOnly, ModelMixin, ConfigMixin):
         device, dtype = self.scale_factor.device, self.extractor.input.weight.dtype
         latents, maps = subject_latents.to(device, dtype), maps.to(device, dtype)
         shape_latents = None if shape_latents is None else shape_latents.to(device, dtype)
-        tokens = self.extractor(latents, maps, shape_latents)
+        tokens, spread = self.extractor(latents, maps, shape_latents)
         grid = (latents.shape[2] // dims.patch_size, latents.shape[3] // dims.patch_size)
-        subject = Subject(tokens, grid)
+        subject = Subject(tokens, grid, spread=spread)
         if self.settings.prune:
             covered = covered_tokens(maps[:, :1], dims.token_stride, self.settings.mask_dilation)
             index, keep = select(covered)
-            subject = Subject(gather(tokens, index), grid, index, keep)
+            lengths = None if keep is None else tuple(keep.sum(dim=1).tolist())
+            kept, spread = gather(tokens, index), gather(spread, index)
+            subject = Subject(kept, grid, index, keep, lengths=lengths, spread=spread)
         return self.with_keys_values(subject) if cache else subject
 
     @torch.no_grad()
@@ -341,14 +347,20 @@ class PincoAdapter(SafetensorsOnly, ModelMixin, ConfigMixin):
     def attach(self, transformer: Any) -> Self:
         """Enter the attention layers of `transformer`, in place.
 
+        A backbone may be compiled before or after, whole (`torch.compile`) or by its blocks
+        (`compile_repeated_blocks`): attached to the object that `torch.compile` returns, the adapter sits on the
+        backbone inside of it.
+
         Raises:
             BackboneMismatchError: A backbone of other sizes; both configurations are named.
             UnknownFamilyError: A backbone of no known family.
             ValueError: Foreign attention processors are in place.
             AlreadyAttachedError: The adapter is attached already, or another one to this backbone.
+            ParallelBackboneError: The backbone is split over several devices.
         """
         if self._attachment is not None:
             raise AlreadyAttachedError("this adapter is attached already; detach it first")
+        transformer = unwrap_module(transformer)
         family = family_of(transformer)
         found = family.dims(transformer, None)
         found = replace(found, vae_scale_factor=self.settings.vae_scale_factor)  # the transformer does not tell its VAE
@@ -374,11 +386,3 @@ class PincoAdapter(SafetensorsOnly, ModelMixin, ConfigMixin):
             {"name": "projections", "params": others, "lr": lr},
             {"name": "gates", "params": gates, "lr": lr * gate_lr_scale, "weight_decay": 0.0},
         ]
-
-
-def _layer_numbers(layers: str | tuple[int, ...] | list[int], groups: Mapping[str, range]) -> tuple[int, ...]:
-    if isinstance(layers, str):
-        if layers not in groups:
-            raise ValueError(f"layers must be {', '.join(groups)} or layer numbers, not {layers!r}")
-        return tuple(groups[layers])
-    return tuple(sorted(layers))

@@ -32,6 +32,19 @@ class AlreadyAttachedError(PincoError, RuntimeError):
     code = "already_attached"
 
 
+class ParallelBackboneError(PincoError, RuntimeError):
+    """A backbone that is split over several devices, whose parts of heads and tokens the adapter does not know."""
+
+    code = "parallel_backbone"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this backbone is split over several devices (enable_parallelism), where each sees a part of the tokens or "
+            "of the heads; a Pinco adapter needs all of them. Give every device a backbone of its own and its share "
+            "of the images, or detach the adapter; where one device is too small, offload or quantise the backbone"
+        )
+
+
 class Attachment:
     """Puts processors onto a transformer, brings subjects to them, watches over both, and takes them off again.
 
@@ -41,6 +54,10 @@ class Attachment:
     gradient checkpointing runs the attentions again in the backward pass. Where it travels in an argument, hooks keep
     it from the attentions that the adapter does not enter: diffusers warns of an argument that a processor does not
     take in each of their calls.
+
+    At the start of a forward every processor is given its layer's keys and values of a cached subject, and lets go of
+    them at the end. They never travel in an argument: a block cache hands the same arguments to every block, and may
+    hand them over again at a later step.
 
     No `nn.Module`: held by the adapter, it must not make the backbone a part of the adapter's weights.
     """
@@ -56,9 +73,11 @@ class Attachment:
         """Enter the attention layers `layers` of `transformer`.
 
         Raises:
-            AlreadyAttachedError: Another adapter is in place. As after the next one, nothing has been changed then.
+            AlreadyAttachedError: Another adapter is in place. As after the next ones, nothing has been changed then.
+            ParallelBackboneError: The backbone is split over several devices.
             ValueError: A foreign processor is in place.
         """
+        _refuse_parallel(transformer)
         self.family = family
         self.transformer = transformer
         self._patch_size = patch_size
@@ -71,11 +90,11 @@ class Attachment:
             )
         self._attentions: dict[int, Any] = {number: attentions[number] for number in layers}
         self._originals = {number: attention.processor for number, attention in self._attentions.items()}
-        processors = {
+        self._processors = {
             number: family.processor(number, layer, adapter, self._originals[number])
             for number, layer in layers.items()
         }
-        for number, processor in processors.items():
+        for number, processor in self._processors.items():
             self._attentions[number].set_processor(processor)
         self._positions: LRUCache[tuple[int, int, str], Positions | None] = LRUCache(KEPT_POSITIONS)
         self._offered: Subject | None = None
@@ -83,9 +102,11 @@ class Attachment:
         self._inside = False
         self._to_rerun: list[Subject | None] = []
         self._rerun: Subject | None = None
-        self._hooks = [transformer.register_forward_pre_hook(_Hook(self._before_forward), with_kwargs=True)]
+        self._hooks = [
+            transformer.register_forward_pre_hook(_Hook(self._before_forward), with_kwargs=True),
+            transformer.register_forward_hook(_Hook(self._after_forward), always_call=True),
+        ]
         if family.attention_argument is None:
-            self._hooks.append(transformer.register_forward_hook(_Hook(self._after_forward), always_call=True))
             for attention in self._attentions.values():
                 self._hooks.append(attention.register_forward_pre_hook(_Hook(self._hand_over), with_kwargs=True))
         else:
@@ -139,6 +160,7 @@ class Attachment:
             self._begin(subject)
         if subject is None:
             return
+        _refuse_parallel(transformer)
         lost = [n for n, attention in self._attentions.items() if not self.family.entered(attention.processor)]
         if lost:
             raise AdapterNotAttachedError(
@@ -153,16 +175,25 @@ class Attachment:
                 f"the subject was encoded for {rows} x {columns} tokens, the latents have {have}: "
                 "encode the subject at the size of the image"
             )
+        if not self._checkpointed:
+            for processor in self._processors.values():
+                processor.hold(subject)
 
     def _begin(self, subject: Subject | None) -> None:
         """Note the subject of a forward, and whether a backward pass may come back for it."""
         self._current, self._inside = subject, True
-        checkpointed = torch.is_grad_enabled() and getattr(self.transformer, "gradient_checkpointing", False)
-        if checkpointed and not any(waiting is subject for waiting in self._to_rerun):
+        if self._checkpointed and not any(waiting is subject for waiting in self._to_rerun):
             self._to_rerun.append(subject)
 
     def _after_forward(self, transformer: Any, args: tuple[Any, ...], output: Any) -> None:
-        self._inside = False
+        self._current, self._inside = None, False
+        for processor in self._processors.values():
+            processor.hold(None)
+
+    @property
+    def _checkpointed(self) -> bool:
+        """Whether layers may run again in a backward pass."""
+        return torch.is_grad_enabled() and bool(getattr(self.transformer, "gradient_checkpointing", False))
 
     def _hand_over(
         self, attention: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -192,6 +223,11 @@ class _Hook:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Callable[..., None]:
         return _nothing
+
+
+def _refuse_parallel(transformer: Any) -> None:
+    if getattr(transformer, "_parallel_config", None) is not None:
+        raise ParallelBackboneError
 
 
 def _nothing(*_: Any) -> None:

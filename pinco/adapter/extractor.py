@@ -63,7 +63,9 @@ class SubjectExtractor(nn.Module):
         chosen = [float(use) for use in (config.use_mask, config.use_depth, config.use_sobel)]
         self.register_buffer("chosen_maps", torch.tensor(chosen).view(1, 3, 1, 1), persistent=False)
 
-    def forward(self, subject_latents: Tensor, maps: Tensor, shape_latents: Tensor | None = None) -> Tensor:
+    def forward(
+        self, subject_latents: Tensor, maps: Tensor, shape_latents: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Make the subject tokens.
 
         Args:
@@ -73,7 +75,8 @@ class SubjectExtractor(nn.Module):
                 latents of `shape_image(maps)`.
 
         Returns:
-            F, `[B, N, D_sub]`.
+            F, `[B, N, D_sub]`, and each token's standard deviation before its norm, `[B, N, 1]`: what is added to F in
+            the scale of the backbone's embedded patches is to be divided by it.
 
         Raises:
             ValueError: `shape_latents` is missing where it is needed.
@@ -89,8 +92,9 @@ class SubjectExtractor(nn.Module):
             else:
                 features = pack(shape_latents, self.patch_size)
             branches.append(self.shape_norm(features))
-        tokens: Tensor = self.norm(self.output(F.gelu(self.input(torch.cat(branches, dim=-1)))))
-        return tokens
+        embedded: Tensor = self.output(F.gelu(self.input(torch.cat(branches, dim=-1))))
+        spread = (embedded.var(dim=-1, keepdim=True, correction=0) + self.norm.eps).sqrt()
+        return self.norm(embedded), spread
 
     def shape_image(self, maps: Tensor) -> Tensor:
         """The chosen maps as an RGB image in -1..1, `[B, 3, H, W]`: what the VAE encodes where `shape="vae"`."""

@@ -2,7 +2,8 @@
 
 Pinco, section 3.3 (arXiv 2412.03812). A backbone gives its image tokens positions in one of two ways, and the subject
 keys take them in the same way: a rotary table turns the keys after their projection, an additive table is added to the
-subject tokens before it (on the key path only; this second way is this project's). With pruned subject tokens the rows
+subject tokens before it, in the scale that the backbone adds it in (on the key path only; this second way is this
+project's). With pruned subject tokens the rows
 of a table are gathered per sample.
 """
 
@@ -12,19 +13,24 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+NORM_EPS = 1e-6
 
 
 class Positions(ABC):
     """Positions of the latent tokens of one image, row by row."""
 
     @abstractmethod
-    def on_tokens(self, tokens: Tensor, index: Tensor | None) -> Tensor:
+    def on_tokens(self, tokens: Tensor, index: Tensor | None, spread: Tensor | None = None) -> Tensor:
         """Subject tokens as the key projection takes them.
 
         Args:
             tokens: `[B, N_sub, D_sub]`.
             index: `[B, N_sub]`, the latent token that each subject token sits on; `None` for all, in order.
+            spread: `[B, N_sub, 1]`, the tokens' standard deviation before they were normalised; `None` where they were
+                not.
 
         Returns:
             `[B, N_sub, D_sub]`.
@@ -55,7 +61,7 @@ class Rotary(Positions):
     cos: Tensor
     sin: Tensor
 
-    def on_tokens(self, tokens: Tensor, index: Tensor | None) -> Tensor:
+    def on_tokens(self, tokens: Tensor, index: Tensor | None, spread: Tensor | None = None) -> Tensor:
         """The tokens as they are: a rotary table acts on the keys."""
         return tokens
 
@@ -76,7 +82,11 @@ class Rotary(Positions):
 
 @dataclass(frozen=True)
 class Additive(Positions):
-    """A table that is added to tokens, as the backbone adds it to its embedded patches.
+    """A table that is added to tokens as the backbone adds it to its embedded patches, and normalised with them.
+
+    The backbone's first layer sees `norm(E x + p)`, and `F = norm(E x)` is normalised already. A layer norm does not
+    change when its input is shifted or scaled, so that `norm(F + p / spread)` is the same, spread being the standard
+    deviation of `E x`. To add `p` to F as it is would give positions another weight than they have in the backbone.
 
     Attributes:
         table: `[N, D_sub]`.
@@ -84,8 +94,8 @@ class Additive(Positions):
 
     table: Tensor
 
-    def on_tokens(self, tokens: Tensor, index: Tensor | None) -> Tensor:
-        """The tokens, each with the row of its latent token added.
+    def on_tokens(self, tokens: Tensor, index: Tensor | None, spread: Tensor | None = None) -> Tensor:
+        """The tokens, each with the row of its latent token added in the backbone's scale, normalised again.
 
         Raises:
             ValueError: The tokens are not as wide as the table.
@@ -95,7 +105,8 @@ class Additive(Positions):
                 f"the backbone adds positions of width {self.table.shape[-1]} to its tokens, the subject's are "
                 f"{tokens.shape[-1]} wide: leave subject_dim out, or choose anchor=False"
             )
-        return tokens + gather_rows(self.table, index).to(tokens)
+        rows = gather_rows(self.table, index).to(tokens)
+        return F.layer_norm(tokens + (rows if spread is None else rows / spread), tokens.shape[-1:], eps=NORM_EPS)
 
     def on_keys(self, keys: Tensor, index: Tensor | None) -> Tensor:
         """The keys as they are: their positions came in before the projection."""

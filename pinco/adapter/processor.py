@@ -13,7 +13,9 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from pinco.adapter.attention import Form, subject_attention
+from pinco.adapter.attention import subject_attention
+from pinco.adapter.equation import Form
+from pinco.adapter.kernels.choice import active_backend
 from pinco.adapter.layer import SubjectLayer
 from pinco.adapter.positions import Positions
 from pinco.adapter.subject import KeyValue, Subject, tile
@@ -95,10 +97,14 @@ class SubjectProcessor(ABC):
         self.layer = layer
         self.adapter = adapter
         self.base = base
+        self._holds = False
+        self._held: KeyValue | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         """The copy of a backbone has its own processor again: no adapter is attached to it."""
         return copy.deepcopy(self.base, memo)
+
+    # What diffusers sets on a processor is the original's: `hasattr` finds here what it finds there.
 
     @property
     def _attention_backend(self) -> Any:
@@ -107,6 +113,23 @@ class SubjectProcessor(ABC):
     @_attention_backend.setter
     def _attention_backend(self, backend: Any) -> None:
         self.base._attention_backend = backend
+
+    @property
+    def _parallel_config(self) -> Any:
+        return self.base._parallel_config
+
+    @_parallel_config.setter
+    def _parallel_config(self, config: Any) -> None:
+        self.base._parallel_config = config
+
+    def hold(self, subject: Subject | None) -> None:
+        """Keep the layer's keys and values of a cached subject for one forward; `None` lets them go.
+
+        So every layer reads an attribute of its own: one compiled graph serves all layers, where a look-up by number
+        would make one for each.
+        """
+        self._holds = subject is not None and subject.cache is not None
+        self._held = None if subject is None or subject.cache is None else subject.cache[self.number]
 
     @abstractmethod
     def projections(self, attn: Any, image_tokens: int, *args: Any) -> Projections:
@@ -145,25 +168,44 @@ class SubjectProcessor(ABC):
         """
         if subject is None or self.adapter.disabled:
             return self.base(attn, *args)
-        if subject.cache is not None and subject.cache[self.number] is None:
+        cached = self._cached(subject)
+        if subject.cache is not None and cached is None:
             return self.base(attn, *args)
         a, b = self.adapter.weights(self.layer)
-        # While training, a zero gate must still get its gradient; on an accelerator the test would wait for the device,
-        # which is why a cache settles it once per subject.
-        if subject.cache is None and not self._learning and not bool(b.any()):
+        if subject.cache is None and self._closed(b):
             return self.base(attn, *args)
         own = self.projections(attn, subject.latent_tokens, *args)
-        subject_key, subject_value = self._keys_values(subject, own)
+        subject_key, subject_value = self._keys_values(subject, cached, own)
         q, k, v, ks, vs = (x.transpose(1, 2) for x in (own.query, own.key, own.value, subject_key, subject_value))
         keep = None if subject.keep is None else tile(subject.keep, q.shape[0])
-        attended = subject_attention(q, k, v, ks, vs, a, b, keep, own.keep, self.form)
+        lengths = None if subject.lengths is None else subject.lengths * (q.shape[0] // subject.batch)
+        attended = subject_attention(
+            q, k, v, ks, vs, a, b, keep, own.keep, self.form, lengths, active_backend(self.base)
+        )
         return self.output(attn, attended.transpose(1, 2).flatten(2, 3), own, *args)
 
     @property
     def _learning(self) -> bool:
         return torch.is_grad_enabled() and self.layer.gate.value.requires_grad
 
-    def _keys_values(self, subject: Subject, own: Projections) -> KeyValue:
+    def _cached(self, subject: Subject) -> KeyValue | None:
+        """The layer's keys and values; `None` without a cache, and for a layer with closed gates.
+
+        Outside of a forward nothing is held: gradient checkpointing runs layers again in the backward pass.
+        """
+        if subject.cache is None:
+            return None
+        return self._held if self._holds else subject.cache[self.number]
+
+    def _closed(self, b: Tensor) -> bool:
+        """Whether all gates are zero, and nothing is to be learnt about them.
+
+        While training, a zero gate must still get its gradient. A test of values would break a compiled graph, and on
+        an accelerator it waits for the device, which is why a cache settles it once per subject.
+        """
+        return not self._learning and not torch.compiler.is_compiling() and not bool(b.any())
+
+    def _keys_values(self, subject: Subject, cached: KeyValue | None, own: Projections) -> KeyValue:
         """The subject's keys and values for every sample of the call."""
         batch = own.query.shape[0]
         if subject.cache is None:
@@ -173,7 +215,6 @@ class SubjectProcessor(ABC):
             return keys_values(self.layer, subject, positions, batch)
         if self._learning:
             raise RuntimeError("a cached subject carries no gradients: encode it with cache=False to train")
-        cached = subject.cache[self.number]
         assert cached is not None  # `attend` has sent those to the base processor
         keys, values = (tile(tensor, batch) for tensor in cached)
         if self.adapter.anchor and not subject.anchored and own.positions is not None:
@@ -196,7 +237,7 @@ def keys_values(
         Two tensors `[B, N_sub, H, D]`.
     """
     batch = batch or subject.batch
-    key_tokens = None if positions is None else positions.on_tokens(subject.tokens, subject.index)
+    key_tokens = None if positions is None else positions.on_tokens(subject.tokens, subject.index, subject.spread)
     keys, values = (tile(tensor, batch) for tensor in layer(subject.tokens, key_tokens))
     if positions is not None:
         keys = positions.on_keys(keys, None if subject.index is None else tile(subject.index, batch))

@@ -21,6 +21,10 @@ class Subject:
         grid: Rows and columns of the latent's token grid.
         index: `[B, N_sub]` int64, the latent token each subject token sits on; `None` when all are kept, in order.
         keep: `[B, N_sub]` bool, `False` for padding; `None` when no sample is padded.
+        lengths: Tokens of each sample, where the padding stands behind them; `None` when no sample is padded. The
+            fastest attention kernels take no mask, and need none with the lengths.
+        spread: `[B, N_sub, 1]`, each token's standard deviation before the norm at the extractor's end; `None` stands
+            for tokens that were not normalised.
         cache: Per layer number the keys and values, or `None` for a layer whose gates are all zero. A cache holds no
             gradients and belongs to the adapter's weights as they were when it was made.
         anchored: Whether the cached keys carry their positions already. They do wherever the grid alone decides the
@@ -33,11 +37,19 @@ class Subject:
     keep: Tensor | None = None
     cache: Mapping[int, KeyValue | None] | None = None
     anchored: bool = False
+    lengths: tuple[int, ...] | None = None
+    spread: Tensor | None = None
 
     @property
     def batch(self) -> int:
         """Number of samples."""
         return self.tokens.shape[0]
+
+    @property
+    def cache_bytes(self) -> int:
+        """What the cached keys and values occupy, in bytes; 0 without a cache."""
+        pairs = [pair for pair in (self.cache or {}).values() if pair is not None]
+        return sum(tensor.nbytes for pair in pairs for tensor in pair)
 
     @property
     def latent_tokens(self) -> int:
@@ -62,6 +74,8 @@ class Subject:
             tokens=tile(self.tokens, batch),
             index=None if self.index is None else tile(self.index, batch),
             keep=None if self.keep is None else tile(self.keep, batch),
+            lengths=None if self.lengths is None else self.lengths * (batch // self.batch),
+            spread=None if self.spread is None else tile(self.spread, batch),
             cache=cache,
         )
 

@@ -58,11 +58,11 @@ class BackboneFolder:
             raise UnknownPipelineError(
                 f"{self.path} holds no diffusers pipeline: there is no {INDEX}. Name {' or '.join(below) or way_out}"
             )
-        index = self._read(INDEX)
+        index = self._index = self._read(INDEX)
         _refuse_code(index, self.path)
         name = str(index.get("_class_name"))
         self.family: PipelineFamily = pipeline_family(name, self.path).variant(index)
-        refusal = self.family.refusal(index, self._read("transformer/config.json"), self._read("vae/config.json"))
+        refusal = self.family.refusal(index, self.config("transformer"), self.config("vae"))
         if refusal is not None:
             raise UnsupportedBackboneError(f"the {name} in {self.path} {refusal}")
         self.parts = components(index)
@@ -76,7 +76,7 @@ class BackboneFolder:
         Raises:
             ValueError: A `pinco.json` that cannot be read.
         """
-        return GenerationDefaults.read(self.path, self.family.usual(self._read("transformer/config.json")))
+        return GenerationDefaults.read(self.path, self.family.usual(self.config("transformer")))
 
     @property
     def variant(self) -> str | None:
@@ -107,7 +107,26 @@ class BackboneFolder:
     @property
     def size_multiple(self) -> int:
         """What both sides of an image must be a multiple of, in pixels."""
-        return self.family.size_multiple(self._read("transformer/config.json"), self._read("vae/config.json"))
+        return self.family.size_multiple(self.config("transformer"), self.config("vae"))
+
+    def part_class(self, part: str) -> tuple[str, str]:
+        """Library and class of a part, as the folder's index names them.
+
+        Raises:
+            UnknownPipelineError: The index does not say.
+        """
+        named = self._index.get(part)
+        if not isinstance(named, list) or len(named) != 2 or None in named:
+            raise UnknownPipelineError(f"{self.path / INDEX} names no {part}: fetch the backbone's folder again")
+        return str(named[0]), str(named[1])
+
+    def config(self, part: str) -> dict[str, Any]:
+        """The configuration of a part, "transformer" or "vae", as diffusers wrote it.
+
+        Raises:
+            UnknownPipelineError: It cannot be read.
+        """
+        return self._read(f"{part}/config.json")
 
     def _read(self, name: str) -> dict[str, Any]:
         path = self.path / name

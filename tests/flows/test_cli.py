@@ -17,6 +17,8 @@ WORDS = {
     "manifest export": ["STORE", "OUT.parquet"],
     "replay": ["STORE", "GENERATION_ID", "--out"],
     "retry": ["STORE", "RUN"],
+    "adapter init": ["--backbone", "--layers", "--rank", "--out", "--dry-run"],
+    "adapter info": ["DIR"],
     "toy train": ["--out", "--seed"],
 }
 

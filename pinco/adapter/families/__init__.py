@@ -9,6 +9,8 @@ import importlib
 import pkgutil
 from typing import Any
 
+from diffusers.utils.torch_utils import unwrap_module
+
 from pinco.adapter.families.base import Family
 from pinco.errors import PincoError
 
@@ -28,11 +30,12 @@ def register(family: Family) -> Family:
 
 
 def family_of(transformer: Any) -> Family:
-    """The family of a diffusers transformer.
+    """The family of a diffusers transformer, compiled or not.
 
     Raises:
         UnknownFamilyError: It is of none; the message names those that there are.
     """
+    transformer = unwrap_module(transformer)
     for family in _FAMILIES.values():
         if family.owns(transformer):
             return family

@@ -17,8 +17,8 @@ from diffusers.models.attention_processor import HunyuanAttnProcessor2_0
 from diffusers.models.embeddings import apply_rotary_emb, get_2d_rotary_pos_embed
 from torch import Tensor, nn
 
-from pinco.adapter.attention import Form
 from pinco.adapter.config import BackboneDims
+from pinco.adapter.equation import Form
 from pinco.adapter.families.base import Family, key_norm_kind, vae_scale
 from pinco.adapter.initialise import Dense, dense
 from pinco.adapter.positions import Positions, Rotary

@@ -195,7 +195,8 @@ class OddFamily(Family):
     def clean_modulations(self, transformer: OddTransformer) -> Sequence[tuple[Tensor, Tensor]]:
         conditioning = transformer.conditioning(torch.zeros(1))
         return [
-            (block.norm1.bias + block.shift(conditioning)[0], block.norm1.weight - 1) for block in transformer.blocks
+            ((block.norm1.bias + block.shift(conditioning)[0]).float(), block.norm1.weight.float() - 1)
+            for block in transformer.blocks
         ]
 
     def positions(self, transformer: OddTransformer, grid: tuple[int, int], device: Any) -> Positions:

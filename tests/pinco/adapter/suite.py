@@ -11,8 +11,10 @@ What only that family promises is tested beside it. The manner is that of `testi
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import logging
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -61,6 +63,10 @@ def close_gates(adapter: PincoAdapter) -> PincoAdapter:
     return adapter
 
 
+def _fail(*_: Any) -> None:
+    raise OSError("in the middle")
+
+
 def watch_keys(monkeypatch: pytest.MonkeyPatch) -> dict[int, Tensor]:
     """The subject keys that reach the attention of each layer in the last call, `[B, N_sub, H, D]`."""
     seen: dict[int, Tensor] = {}
@@ -88,6 +94,8 @@ class AdapterSuite(ABC):
         offload: Whether accelerate can offload the bare backbone; it cannot where a module has a parameter of its own
             beside others that it calls.
         timestep: Name of the input that holds the timesteps.
+        deep: Changes to the backbone that give it more blocks of each kind; `None` where diffusers compiles no
+            repeated blocks.
     """
 
     vae_config: ClassVar[Mapping[str, Any]]
@@ -98,6 +106,7 @@ class AdapterSuite(ABC):
     checkpointing: ClassVar[bool] = True
     offload: ClassVar[bool] = True
     timestep: ClassVar[str] = "timestep"
+    deep: ClassVar[Mapping[str, int] | None] = None
 
     # What a family fills in.
 
@@ -503,12 +512,12 @@ class AdapterSuite(ABC):
         adapter = self.new_adapter(backbone, prune=True).attach(backbone)
         pruned = adapter.encode(*subject_inputs)
         assert pruned.tokens.shape[1] == 6 and pruned.keep is not None and int(pruned.keep.sum()) == 4 + 6
-        every = adapter.extractor(*subject_inputs)
+        every, spread = adapter.extractor(*subject_inputs)
         keep = torch.zeros(2, 20, dtype=torch.bool)
         for sample in range(2):
             assert pruned.index is not None
             keep[sample, pruned.index[sample][pruned.keep[sample]]] = True
-        masked = self.run(backbone, inputs, adapter, Subject(every, pruned.grid, keep=keep))
+        masked = self.run(backbone, inputs, adapter, Subject(every, pruned.grid, keep=keep, spread=spread))
         torch.testing.assert_close(self.run(backbone, inputs, adapter, pruned), masked, atol=1e-6, rtol=0)
 
     @torch.no_grad()
@@ -524,7 +533,8 @@ class AdapterSuite(ABC):
     ) -> None:
         adapter = self.new_adapter(backbone, layers=[0]).attach(backbone)
         pruned = adapter.encode(*subject_inputs)
-        self.run(backbone, inputs, adapter, Subject(adapter.extractor(*subject_inputs), SMALL))
+        tokens, spread = adapter.extractor(*subject_inputs)
+        self.run(backbone, inputs, adapter, Subject(tokens, SMALL, spread=spread))
         all_keys = seen_keys[0]
         self.run(backbone, inputs, adapter, pruned)
         pruned_keys = seen_keys[0]
@@ -750,6 +760,65 @@ class AdapterSuite(ABC):
             torch.testing.assert_close(out, wanted, atol=1e-5, rtol=0)
         assert counter.frame_count == frames
         torch._dynamo.reset()
+
+    @torch.no_grad()
+    def test_repeated_blocks_compile_to_as_many_graphs_whatever_the_depth(self) -> None:
+        if self.deep is None:
+            assert not self.new_backbone()._repeated_blocks
+            return
+        counts = []
+        for changes in ({}, self.deep):
+            torch._dynamo.reset()
+            backbone = self.new_backbone(**changes)
+            adapter = self.new_adapter(backbone).attach(backbone)
+            inputs, (latents, maps) = self.new_inputs(backbone, 2, SMALL), self.new_subject_inputs(backbone)
+            subjects = [adapter.encode(one, maps, cache=True) for one in (latents, -latents)]
+            wanted = [self.run(backbone, inputs, adapter, subject) for subject in subjects]
+            counter = CompileCounter()
+            backbone.compile_repeated_blocks(backend=counter, fullgraph=True)
+            for subject, eager in zip(subjects, wanted, strict=True):
+                torch.testing.assert_close(self.run(backbone, inputs, adapter, subject), eager, atol=1e-5, rtol=0)
+            counts.append(counter.frame_count)
+        torch._dynamo.reset()
+        assert counts[0] == counts[1] > 0
+
+    @torch.no_grad()
+    def test_a_compiled_object_is_the_backbone_inside_of_it(
+        self, backbone: Any, inputs: Inputs, subject_inputs: tuple[Tensor, Tensor]
+    ) -> None:
+        torch._dynamo.reset()
+        adapter = self.new_adapter(backbone).attach(backbone)
+        subject = adapter.encode(*subject_inputs, cache=True)
+        wanted = self.run(backbone, inputs, adapter, subject)
+        adapter.detach()
+        counter = CompileCounter()
+        compiled = torch.compile(backbone, backend=counter, fullgraph=True)
+        other = self.new_adapter(compiled).attach(compiled)
+        assert other.attached_to(compiled) and other.attached_to(backbone)
+        torch.testing.assert_close(self.run(compiled, inputs, other, subject), wanted, atol=1e-5, rtol=0)
+        assert counter.frame_count == 1
+        torch._dynamo.reset()
+
+    @torch.no_grad()
+    def test_nothing_of_a_subject_is_held_after_a_call(
+        self, backbone: Any, inputs: Inputs, subject_inputs: tuple[Tensor, Tensor]
+    ) -> None:
+        """Not even after a call that fails: a canvas that is forgotten frees its memory."""
+        adapter = self.new_adapter(backbone).attach(backbone)
+        subject = adapter.encode(*subject_inputs, cache=True)
+        gone = weakref.ref(subject)
+        self.run(backbone, inputs, adapter, subject)
+        del subject
+        assert gone() is None
+        subject = adapter.encode(*subject_inputs, cache=True)
+        gone = weakref.ref(subject)
+        broken = adapter.attentions()[1].register_forward_hook(_fail)
+        with pytest.raises(OSError, match="in the middle"):
+            self.run(backbone, inputs, adapter, subject)
+        broken.remove()
+        del subject
+        gc.collect()  # the error's traceback goes in circles
+        assert gone() is None
 
     @pytest.mark.parametrize("cache", [False, True], ids=["uncached", "cached"])
     @torch.no_grad()

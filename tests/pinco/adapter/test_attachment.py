@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
-from diffusers import FluxTransformer2DModel
+from diffusers import ContextParallelConfig, FluxTransformer2DModel
 from torch import Tensor
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from pinco.adapter import PincoAdapter
+from pinco.adapter import ParallelBackboneError, PincoAdapter
 from tests.pinco.adapter.odd_family import OddTransformer
 from tests.pinco.adapter.suite import SMALL
 from tests.pinco.adapter.test_odd_family import OddSuite
@@ -83,3 +84,36 @@ def test_a_subject_turned_on_its_side_is_refused_where_the_latents_have_two_side
     inputs = suite.new_inputs(backbone, 2, (5, 4))
     with pytest.raises(ValueError, match="encoded for 4 x 5 tokens, the latents have 5 x 4"):
         suite.run(backbone, inputs, adapter, subject)
+
+
+@pytest.fixture
+def two_devices(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A process group of two, of which the other does not exist: enough to split a backbone, not to run it."""
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 1)
+    torch.distributed.init_process_group("fake", rank=0, world_size=2, store=FakeStore())
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("two_devices")
+def test_a_backbone_that_is_split_over_devices_is_refused(
+    make_adapter: Callable[..., PincoAdapter],
+    transformer: FluxTransformer2DModel,
+    inputs: dict[str, Any],
+    subject_inputs: tuple[Tensor, Tensor],
+) -> None:
+    """Before and after it was split; its own layers get to know of it through the adapter's processors."""
+    adapter = make_adapter().attach(transformer)
+    original = adapter.attentions()[0].processor.base  # type: ignore[union-attr]
+    transformer.enable_parallelism(config=ContextParallelConfig(ulysses_degree=2))
+    assert original._parallel_config is transformer._parallel_config
+    with (
+        torch.no_grad(),
+        adapter.using(adapter.encode(*subject_inputs)) as kwargs,
+        pytest.raises(ParallelBackboneError, match="a backbone of its own"),
+    ):
+        transformer(**inputs, **kwargs)
+    adapter.detach()
+    with pytest.raises(ParallelBackboneError, match="enable_parallelism"):
+        adapter.attach(transformer)
+    assert not adapter.attached and not any(module._forward_pre_hooks for module in transformer.modules())

@@ -16,8 +16,8 @@ Inputs = tuple[Tensor, Tensor]
 
 
 def test_one_token_per_latent_token(make_adapter: Callable[..., PincoAdapter], subject_inputs: Inputs) -> None:
-    tokens = make_adapter().extractor(*subject_inputs)
-    assert tokens.shape == (2, 20, 32)
+    tokens, spread = make_adapter().extractor(*subject_inputs)
+    assert tokens.shape == (2, 20, 32) and spread.shape == (2, 20, 1)
     torch.testing.assert_close(tokens.mean(-1), torch.zeros(2, 20), atol=1e-5, rtol=0)
 
 
@@ -40,16 +40,17 @@ def test_from_the_backbone_the_semantic_branch_passes_through(
     make_adapter: Callable[..., PincoAdapter], transformer: FluxTransformer2DModel, subject_inputs: Inputs
 ) -> None:
     """F is the layer norm of the backbone's own patch embedding, exactly."""
-    tokens = make_adapter(shape="none").extractor(*subject_inputs)
+    tokens, spread = make_adapter(shape="none").extractor(*subject_inputs)
     embedded = transformer.x_embedder(pack(subject_inputs[0], 2))
+    torch.testing.assert_close(spread, embedded.std(-1, keepdim=True, correction=0), atol=1e-5, rtol=1e-3)
     torch.testing.assert_close(tokens, torch.nn.functional.layer_norm(embedded, (32,), eps=1e-6), atol=1e-5, rtol=1e-4)
 
 
 def test_the_shape_branch_starts_small_but_not_at_zero(
     make_adapter: Callable[..., PincoAdapter], subject_inputs: Inputs
 ) -> None:
-    with_shape = make_adapter().extractor(*subject_inputs)
-    without = make_adapter(shape="none").extractor(*subject_inputs)
+    with_shape = make_adapter().extractor(*subject_inputs)[0]
+    without = make_adapter(shape="none").extractor(*subject_inputs)[0]
     share = float((with_shape - without).detach().norm() / without.detach().norm())
     assert 0.01 < share < 0.5
 
@@ -57,7 +58,7 @@ def test_the_shape_branch_starts_small_but_not_at_zero(
 def test_random_start_leaves_the_backbone_out(
     make_adapter: Callable[..., PincoAdapter], transformer: FluxTransformer2DModel, subject_inputs: Inputs
 ) -> None:
-    tokens = make_adapter(shape="none", init_semantic="random").extractor(*subject_inputs).detach()
+    tokens = make_adapter(shape="none", init_semantic="random").extractor(*subject_inputs)[0].detach()
     embedded = torch.nn.functional.layer_norm(transformer.x_embedder(pack(subject_inputs[0], 2)), (32,))
     assert float((tokens - embedded).norm() / embedded.norm()) > 0.5
 
@@ -82,20 +83,20 @@ def test_ablations_cut_exactly_what_they_name(
 ) -> None:
     extractor = make_adapter(**options).extractor
     latents, maps = subject_inputs
-    before = extractor(latents, maps)
-    assert torch.equal(extractor(latents + 1, maps), before) is not sees_latents
+    before, _ = extractor(latents, maps)
+    assert torch.equal(extractor(latents + 1, maps)[0], before) is not sees_latents
     for channel, seen in enumerate(seen_maps):
         changed = maps.clone()
         changed[:, channel] = 1 - changed[:, channel]
-        assert torch.equal(extractor(latents, changed), before) is not seen
+        assert torch.equal(extractor(latents, changed)[0], before) is not seen
 
 
 def test_the_vae_for_both_branches(make_adapter: Callable[..., PincoAdapter], subject_inputs: Inputs) -> None:
     extractor = make_adapter(shape="vae").extractor
     latents, maps = subject_inputs
     shape_latents = torch.randn_like(latents)
-    tokens = extractor(latents, maps, shape_latents)
-    assert not torch.equal(extractor(latents, maps, shape_latents + torch.randn_like(latents)), tokens)
+    tokens, _ = extractor(latents, maps, shape_latents)
+    assert not torch.equal(extractor(latents, maps, shape_latents + torch.randn_like(latents))[0], tokens)
     with pytest.raises(ValueError, match="pass shape_latents"):
         extractor(latents, maps)
 

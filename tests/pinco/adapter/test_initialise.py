@@ -72,3 +72,17 @@ def test_truncation_is_the_nearest_map_of_its_rank() -> None:
     assert down.shape == (2, 8) and up.shape == (6, 2)
     torch.testing.assert_close((weight - up @ down).norm(), singular[2:].norm())
     torch.testing.assert_close(down.norm(), up.norm())
+
+
+def test_a_large_matrix_is_truncated_nearly_as_well_and_always_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pinco.adapter.initialise.EXACT_SIDE", 32)
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.linalg.qr(torch.randn(96, 96, generator=generator))[0] for _ in range(2))
+    singular = torch.linspace(1, 0, 96) ** 3
+    weight = left @ torch.diag(singular) @ right
+    state = torch.get_rng_state()
+    down, up = truncate(weight, 8)
+    assert torch.equal(torch.get_rng_state(), state), "the caller's random numbers are its own"
+    assert float((weight - up @ down).norm()) <= 1.01 * float(singular[8:].norm())
+    torch.manual_seed(99)
+    assert all(torch.equal(a, b) for a, b in zip((down, up), truncate(weight, 8), strict=True))

@@ -96,7 +96,10 @@ class TestOddFamily(OddSuite):
         states = torch.randn(2, 23, 32, generator=torch.Generator().manual_seed(6))
         attention, layer = backbone.blocks[0].attn, adapter.layer(0)
         q, k, v = (x.transpose(1, 2) for x in attention.heads_of(states))
-        keys, values = layer(subject.tokens, subject.tokens + backbone.table[: SMALL[0], : SMALL[1]].flatten(0, 1))
+        assert subject.spread is not None
+        table = backbone.table[: SMALL[0], : SMALL[1]].flatten(0, 1)
+        placed = F.layer_norm(subject.tokens + table / subject.spread, (32,), eps=1e-6)
+        keys, values = layer(subject.tokens, placed)
         own = F.scaled_dot_product_attention(q, k, v)
         other = F.scaled_dot_product_attention(q, keys.transpose(1, 2), values.transpose(1, 2))
         gate = torch.tanh(layer.gate.value).view(1, -1, 1, 1)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from diffusers.models.embeddings import apply_rotary_emb
 
 from pinco.adapter.positions import Additive, Rotary, gather_rows, rotate
@@ -42,11 +43,15 @@ def test_a_rotary_table_leaves_the_tokens() -> None:
 
 
 def test_an_added_table_meets_each_token_where_it_sits_and_leaves_the_keys() -> None:
-    table = Additive(torch.arange(5.0)[:, None].expand(5, 6))
+    torch.manual_seed(0)
+    table, embedded = Additive(torch.randn(5, 6)), 3 * torch.randn(2, 3, 6) + 1
     index = torch.tensor([[0, 2, 4], [1, 1, 3]])
-    added = table.on_tokens(torch.zeros(2, 3, 6), index)
-    assert added[..., 0].tolist() == [[0, 2, 4], [1, 1, 3]]
     assert table.on_tokens(torch.zeros(2, 5, 6, dtype=torch.bfloat16), None).dtype == torch.bfloat16
+    wanted = F.layer_norm(embedded + table.table[index], (6,))
+    spread = embedded.std(-1, keepdim=True, correction=0)
+    added = table.on_tokens(F.layer_norm(embedded, (6,)), index, spread)
+    torch.testing.assert_close(added, wanted, atol=1e-4, rtol=0)
+    torch.testing.assert_close(table.on_tokens(embedded, index), wanted, atol=1e-4, rtol=0)
     keys = torch.randn(2, 3, 2, 4)
     assert table.on_keys(keys, index) is keys
 

@@ -19,7 +19,7 @@ PLACES = torch.arange(4.0)
 class CountingPositions(Positions):
     """Adds the number of the latent token to every channel of a key."""
 
-    def on_tokens(self, tokens: Tensor, index: Tensor | None) -> Tensor:
+    def on_tokens(self, tokens: Tensor, index: Tensor | None, spread: Tensor | None = None) -> Tensor:
         return tokens
 
     def on_keys(self, keys: Tensor, index: Tensor | None) -> Tensor:

@@ -44,8 +44,8 @@ class OddPipeline(DiffusionPipeline):
 
     def encode_prompt(self, prompt: str, length: int) -> tuple[Tensor, Tensor]:
         tokens = self.tokenizer(prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
-        mask = tokens.attention_mask.bool().to(self.device)
-        return self.text_encoder(tokens.input_ids.to(self.device)).last_hidden_state, mask
+        mask = tokens.attention_mask.bool().to(self._execution_device)
+        return self.text_encoder(tokens.input_ids.to(self._execution_device)).last_hidden_state, mask
 
     @torch.no_grad()
     def __call__(
@@ -67,7 +67,7 @@ class OddPipeline(DiffusionPipeline):
         if guided:
             prompt_embeds = torch.cat((negative_prompt_embeds, prompt_embeds))
             prompt_mask = torch.cat((negative_prompt_mask, prompt_mask))
-        latents = latents.to(self.device, prompt_embeds.dtype)
+        latents = latents.to(self._execution_device, prompt_embeds.dtype)
         self.scheduler.set_timesteps(num_inference_steps)
         for step, timestep in enumerate(self.scheduler.timesteps):
             given = torch.cat([latents] * 2) if guided else latents

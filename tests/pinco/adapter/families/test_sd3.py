@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from diffusers import SD3Transformer2DModel
 from torch import Tensor
 
+from pinco.adapter import PincoAdapter
 from pinco.adapter.families.sd3 import FAMILY
 from pinco.adapter.positions import Additive
 from tests.pinco.adapter.families.sd3_suite import TEXT_TOKENS, SD3Suite
@@ -34,6 +35,23 @@ class TestSD3Medium(SD3Suite):
         embedded = backbone.pos_embed.proj(latents).flatten(2).transpose(1, 2)
         assert torch.equal(embedded + positions.table, backbone.pos_embed(latents))
 
+    @pytest.mark.parametrize("size", [0.1, 10.0])
+    @torch.no_grad()
+    def test_the_first_layers_keys_start_with_positions_as_heavy_as_the_backbones(
+        self, backbone: SD3Transformer2DModel, subject_inputs: SubjectInputs, size: float
+    ) -> None:
+        """The table is added before the norm there, so that small patches are mostly position and large ones hardly."""
+        backbone.pos_embed.proj.weight *= size
+        adapter = PincoAdapter.for_backbone(backbone, self.vae_config, shape="none", prune=False)
+        for number in adapter.settings.layers:
+            adapter.layer(number).gate.value.fill_(1.0)
+        subject = adapter.attach(backbone).encode(*subject_inputs, cache=True)
+        assert subject.cache is not None and subject.cache[0] is not None and subject.anchored
+        conditioning = backbone.time_text_embed(torch.zeros(1), torch.zeros(1, backbone.config.pooled_projection_dim))
+        seen = backbone.transformer_blocks[0].norm1(backbone.pos_embed(subject_inputs[0]), emb=conditioning)[0]
+        own_keys, _ = self.own_keys_values(backbone, seen)
+        torch.testing.assert_close(subject.cache[0][0], own_keys, atol=1e-3, rtol=1e-3)
+
     def test_an_image_beyond_the_table_is_refused(self, backbone: SD3Transformer2DModel) -> None:
         with pytest.raises(ValueError, match="pos_embed_max_size"):
             FAMILY.positions(backbone, (25, 4), "cpu")
@@ -58,8 +76,10 @@ class TestSD3Medium(SD3Suite):
             )
         )
         a, b = adapter.weights(adapter.layer(1))
+        assert subject.spread is not None
         table = backbone.pos_embed.cropped_pos_embed(8, 10)
-        ks, vs = (x.transpose(1, 2) for x in adapter.layer(1)(subject.tokens, subject.tokens + table))
+        placed = F.layer_norm(subject.tokens + table / subject.spread, (32,), eps=1e-6)
+        ks, vs = (x.transpose(1, 2) for x in adapter.layer(1)(subject.tokens, placed))
         joint = torch.cat((k, ks), dim=2), torch.cat((v, vs), dim=2)
         z = a * F.scaled_dot_product_attention(q, k, v) + b * F.scaled_dot_product_attention(q, *joint)
         z = z.transpose(1, 2).flatten(2)
