@@ -6,7 +6,8 @@ generic in the job and result types; what the actors compute is no concern of it
 
 An actor of the first kind answers `prepare(rows)` with two objects, a small status and the canvas, so that the driver
 never pulls pixels. One of the second kind answers `load()` once and then `generate(rows, canvas, attempts)` with
-one result per row, in order, each of them durably written before it returns.
+one result per row, in order, each of them durably written before it returns. It may work on two such calls at once, the
+images of the first being finished while the second is sampled; calls are settled in the order in which they were made.
 """
 
 import contextlib
@@ -90,6 +91,7 @@ class Dispatch(Generic[Job, Result]):
         make_generator: Starts an inference actor.
         refuse: Turns a job that ends without an image into its result.
         deliver: Takes finished results, in the driver.
+        loaded: Takes what an actor's `load` returned.
         tick: Called at least every `poll_seconds`.
         stopping: Asked between steps; True ends the loop early and leaves unfinished rows unresolved.
         limits: Bounds of the loop.
@@ -108,6 +110,7 @@ class Dispatch(Generic[Job, Result]):
         make_generator: Callable[[], Any],
         refuse: Callable[[Job, Refusal], Result],
         deliver: Callable[[Sequence[Result]], None],
+        loaded: Callable[[Any], None] = lambda said: None,
         tick: Callable[[], None] = lambda: None,
         stopping: Callable[[], bool] = lambda: False,
         limits: Limits = Limits(),
@@ -115,6 +118,7 @@ class Dispatch(Generic[Job, Result]):
         self._schedule = schedule
         self._make_preparer, self._make_generator = make_preparer, make_generator
         self._refuse, self._deliver, self._tick, self._stopping = refuse, deliver, tick, stopping
+        self._loaded = loaded
         self._limits = limits
         self._preparers = [_Seat(make_preparer()) for _ in range(limits.preparers)]
         self._generators: list[_Seat | None] = [self._start_generator() for _ in range(lanes)]
@@ -201,7 +205,7 @@ class Dispatch(Generic[Job, Result]):
 
     def _settle_loaded(self, lane: int, seat: _Seat) -> None:
         try:
-            ray.get(seat.loading)
+            self._loaded(ray.get(seat.loading))
         except RayTaskError as error:
             cause = _cause(error)
             if not isinstance(cause, AcceleratorFaultError):
@@ -224,27 +228,27 @@ class Dispatch(Generic[Job, Result]):
         except RayTaskError as error:
             cause = _cause(error)
             if isinstance(cause, AcceleratorFaultError):
-                self._replace_generator(lane, seat, cause)
+                self._replace_generator(lane, seat, cause, by_head=True)
                 return
             seat.pop()
-            rows = len(call.batch.rows)
-            smaller = (rows + 1) // 2 if isinstance(cause, DeviceMemoryError) else 1
+            smaller = self._schedule.exceeded(call.batch) if isinstance(cause, DeviceMemoryError) else 1
             if not self._schedule.ask_again(lane, call.batch, smaller):
                 self._fail(lane, call.batch, cause)
         except RayError as error:
             self._replace_generator(lane, seat, error)
         else:
+            self._schedule.fitted(call.batch, time.monotonic() - seat.head_since)
             seat.pop()
             seat.failures = 0
             self._schedule.finished(lane, call.batch)
             self._deliver(results)
 
-    def _replace_generator(self, lane: int, seat: _Seat, error: BaseException) -> None:
-        """The actor died or is to be left: its head batch is suspect, the one behind it is not."""
+    def _replace_generator(self, lane: int, seat: _Seat, error: BaseException, *, by_head: bool = False) -> None:
+        """The actor died or is to be left; whom to suspect is the schedule's to say."""
         ray.kill(seat.actor)
         failures = seat.failures + 1 if seat.loading is not None else 0
         log.warning("inference actor of lane %d is gone (%s)", lane, first_line(error))
-        quarantined = self._schedule.actor_died(lane)
+        quarantined = self._schedule.actor_died(lane, by_head=by_head)
         if failures < self._limits.start_failures:
             self._generators[lane] = self._start_generator(failures)
         else:
