@@ -24,6 +24,8 @@ import pytest
 import torch
 from accelerate import cpu_offload
 from diffusers import UNet2DConditionModel
+from diffusers.loaders import PeftAdapterMixin
+from peft import LoraConfig
 from safetensors.torch import load_file
 from torch import Tensor
 from torch._dynamo.testing import CompileCounter
@@ -207,6 +209,14 @@ class AdapterSuite(ABC):
         """Leave the backbone's weights on the meta device except while their module runs, as diffusers does it."""
         buffers = len(backbone._parameters) > 0
         cpu_offload(backbone, torch.device("cpu"), offload_buffers=buffers, preload_module_classes=self.whole)
+
+    def add_lora(self, backbone: Any) -> None:
+        """A random LoRA on the projections of the attentions and on the modulations."""
+        torch.manual_seed(8)
+        ends = ("to_q", "to_k", "to_v", "to_qkv_mlp_proj", ".linear", "adaLN_modulation.0", "adaLN_modulation.1")
+        linears = (name for name, module in backbone.named_modules() if isinstance(module, torch.nn.Linear))
+        names = [name for name in linears if name.endswith(ends)]
+        backbone.add_adapter(LoraConfig(r=2, target_modules=names, init_lora_weights=False))
 
     @pytest.fixture
     def seen_keys(self, monkeypatch: pytest.MonkeyPatch) -> dict[int, Tensor]:
@@ -854,6 +864,39 @@ class AdapterSuite(ABC):
         assert all(parameter.is_meta for parameter in backbone.parameters())
         subject = adapter.encode(*subject_inputs, cache=True)
         torch.testing.assert_close(self.run(backbone, inputs, adapter, subject), wanted, atol=1e-6, rtol=0)
+
+    # LoRAs of the backbone.
+
+    @torch.no_grad()
+    def test_a_lora_works_under_the_adapter_and_the_adapter_over_the_lora(
+        self, backbone: Any, inputs: Inputs, subject_inputs: tuple[Tensor, Tensor]
+    ) -> None:
+        if not isinstance(backbone, PeftAdapterMixin):
+            return
+        adapter = self.new_adapter(backbone).attach(backbone)
+        subject = adapter.encode(*subject_inputs, cache=True)
+        without = self.run(backbone, inputs, adapter, subject)
+        self.add_lora(backbone)
+        tuned = self.run(backbone, inputs, adapter, subject)
+        assert float((tuned - without).norm() / without.norm()) > 0.01
+        assert float((tuned - self.call(backbone, inputs)).norm() / without.norm()) > 0.01
+        backbone.fuse_lora()
+        torch.testing.assert_close(self.run(backbone, inputs, adapter, subject), tuned, atol=1e-4, rtol=1e-3)
+        backbone.unfuse_lora()
+        backbone.disable_lora()
+        torch.testing.assert_close(self.run(backbone, inputs, adapter, subject), without, atol=1e-4, rtol=1e-3)
+        backbone.unload_lora()
+        torch.testing.assert_close(self.run(backbone, inputs, adapter, subject), without, atol=1e-4, rtol=1e-3)
+
+    def test_an_adapter_starts_from_what_lies_below_a_lora(self, backbone: Any) -> None:
+        if not isinstance(backbone, PeftAdapterMixin):
+            return
+        bare = self.new_adapter(backbone)
+        self.add_lora(backbone)
+        adapter = self.new_adapter(backbone)
+        for (name, own), other in zip(adapter.named_parameters(), bare.parameters(), strict=True):
+            assert torch.equal(own, other), name
+        adapter.attach(backbone).detach()
 
     # The anchor (Pinco, section 3.3).
 
