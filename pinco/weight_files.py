@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ PICKLES = frozenset({".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth"})
 """Suffixes of files that may be pickles."""
 
 SAFE = ".safetensors"
+
+_NAME = re.compile(r"(?P<base>[^.]+?)(-\d+-of-\d+)?(\.(?P<variant>\w+))?(-\d+-of-\d+)?\.safetensors")
 
 
 class PickledWeightsError(PincoError, ValueError):
@@ -54,6 +58,32 @@ def _shards(index: Path) -> list[str]:
         return sorted({str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()})
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
+
+
+def variant_of(file: str) -> str | None:
+    """The variant that a file of weights is named after, as in `model.fp16.safetensors`; None where it has none."""
+    match = _NAME.fullmatch(file)
+    return match["variant"] if match else None
+
+
+def files_of_weights(folder: str | Path) -> list[Path]:
+    """The safetensors files of one model that are loaded, sorted by name.
+
+    Several number formats may lie side by side: those without a variant go first, else those of the first one.
+    """
+    files = sorted(file for file in Path(folder).glob(f"*{SAFE}") if file.is_file())
+    variant = loaded_variant(file.name for file in files)
+    return [file for file in files if variant_of(file.name) == variant]
+
+
+def loaded_variant(files: Iterable[str]) -> str | None:
+    """Which variant of one model is loaded.
+
+    Args:
+        files: Names of its files.
+    """
+    variants = {variant_of(name) for name in files if name.endswith(SAFE)}
+    return None if None in variants or not variants else min(variant for variant in variants if variant)
 
 
 class SafetensorsOnly:

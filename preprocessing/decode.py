@@ -5,8 +5,6 @@ These pixels are "the source" that the delivered product is identical to.
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +23,7 @@ from preprocessing.errors import (
     UnsupportedPhotoError,
 )
 from preprocessing.file_kind import READABLE, file_kind, jpeg_scans, webp_canvas
+from preprocessing.open_picture import open_picture
 from preprocessing.orientation import SIDEWAYS, orientation, turned
 
 FORMATS = {"JPEG": "JPEG", "MPO": "JPEG", "PNG": "PNG", "WEBP": "WebP"}
@@ -115,9 +114,7 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
         width, height = webp_canvas(data) or (0, 0) if kind == "WEBP" else (0, 0)
         if width * height > _MAX_OPENED:
             raise Image.DecompressionBombError
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the caller's own limit decides
-            image = Image.open(io.BytesIO(data), formats=[kind])
+        image = open_picture(data, kind)
         opened = True
         with image:
             if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:

@@ -31,6 +31,18 @@ AdapterOption = Annotated[
     str | None,
     typer.Option("--adapter", metavar="PATH", help="Folder of a Pinco adapter for that backbone."),
 ]
+PresetOption = Annotated[
+    str | None,
+    typer.Option("--preset", metavar="NAME", help="quality, balanced, fast or draft: how many steps, and how."),
+]
+PlacementOption = Annotated[
+    str | None,
+    typer.Option(
+        "--placement",
+        metavar="NAME",
+        help="Where weights wait: auto, resident, offload_text, offload_model or offload_sequential.",
+    ),
+]
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="Make at most N images now.")]
 OnlyOption = Annotated[
     list[str] | None, typer.Option("--only", metavar="SKU", help="Only this product; can be repeated.")

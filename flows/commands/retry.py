@@ -7,7 +7,14 @@ from typing import Annotated
 import typer
 
 from flows.commands.errors import cli_errors, exit_code
-from flows.commands.options import AdapterOption, BackboneOption, EndpointOption, StoreArgument
+from flows.commands.options import (
+    AdapterOption,
+    BackboneOption,
+    EndpointOption,
+    PlacementOption,
+    PresetOption,
+    StoreArgument,
+)
 
 
 def retry(
@@ -15,6 +22,8 @@ def retry(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Run id, as `pinco manifest show` lists it.")],
     backbone: BackboneOption = None,
     adapter: AdapterOption = None,
+    preset: PresetOption = None,
+    placement: PlacementOption = None,
     s3_endpoint: EndpointOption = None,
 ) -> None:
     """Make the images of a run that failed or are quarantined, whatever the reason was.
@@ -29,7 +38,13 @@ def retry(
     from pinco.catalog.manifest.table import open_manifest
 
     with cli_errors():
-        settings = load_settings(s3_endpoint=s3_endpoint, model__backbone=backbone, model__adapter=adapter)
+        settings = load_settings(
+            s3_endpoint=s3_endpoint,
+            model__backbone=backbone,
+            model__adapter=adapter,
+            model__preset=preset,
+            model__placement=placement,
+        )
         require_run(open_manifest(store, settings.access), run)  # before Ray starts
         summary = start_run(RetryRequest(store, run), settings)
     print_summary(summary)

@@ -12,6 +12,8 @@ from flows.commands.options import (
     EndpointOption,
     LimitOption,
     OnlyOption,
+    PlacementOption,
+    PresetOption,
     RedoOption,
     SheetArgument,
     StoreOption,
@@ -24,6 +26,8 @@ def run(
     store: StoreOption,
     backbone: BackboneOption = None,
     adapter: AdapterOption = None,
+    preset: PresetOption = None,
+    placement: PlacementOption = None,
     limit: LimitOption = None,
     only: OnlyOption = None,
     redo: RedoOption = False,
@@ -41,7 +45,13 @@ def run(
     from flows.start import start_run
 
     with cli_errors():
-        settings = load_settings(s3_endpoint=s3_endpoint, model__backbone=backbone, model__adapter=adapter)
+        settings = load_settings(
+            s3_endpoint=s3_endpoint,
+            model__backbone=backbone,
+            model__adapter=adapter,
+            model__preset=preset,
+            model__placement=placement,
+        )
         summary = start_run(CatalogRequest(sheet, catalog, store, tuple(only or ()), limit, redo), settings)
     print_summary(summary)
     raise typer.Exit(exit_code(summary.error))

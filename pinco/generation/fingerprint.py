@@ -7,34 +7,40 @@ component; the hash goes into the ids of the images that were made with the mode
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import functools
 import hashlib
 import json
 import os
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from pinco.weight_files import PICKLES
+from pinco.weight_files import PICKLES, SAFE, files_of_weights
 
 VERSION = b"folder-fingerprint-1\n"
 
 _NOTES = {".md", ".png", ".jpg", ".html", ".log", ".csv"}
 _SETTINGS = {"pinco.json"}  # defaults for requests: they go into the ids as what they made of each request
 _HERITAGE = {"_name_or_path", "_diffusers_version", "transformers_version"}  # who saved it, not what it is
-_CHUNK = 1 << 20
+_CHUNK = 8 << 20
+_THREADS = min(8, os.cpu_count() or 1)  # of one file; hashing and reading leave Python's lock
+_PIPELINE = "model_index.json"
 
 
 def folder_sha256(path: str | Path, cache: Path | None = None) -> str:
     """Hex sha256 of a model folder, or of a single file.
 
     JSON counts by its values, safetensors by their sorted tensors, everything else (tokenizers) by its bytes. Model
-    cards, pictures, hidden files, `pinco.json` and safetensors indices do not count.
+    cards, pictures, hidden files, `pinco.json`, safetensors indices and, beside a pipeline, weights that it does not
+    load do not count.
 
     Args:
         path: The folder or file.
-        cache: A JSON file that remembers hashes by path, size and modification time, so that gigabytes are read once; a
-            damaged one is made again.
+        cache: A JSON file that remembers hashes by path, size and modification time, so that gigabytes are read once. A
+            damaged one is made again. Of processes that ask at once, one reads the weights and the others wait for it.
 
     Raises:
         FileNotFoundError: There is no such folder.
@@ -44,24 +50,22 @@ def folder_sha256(path: str | Path, cache: Path | None = None) -> str:
     root = Path(path).resolve()
     if not root.exists():
         raise FileNotFoundError(f"no model at {root}")
-    remembered = _Remembered(cache)
+    files = list(_files(root))
+    hashes = _hashes(files, cache)
     digest = hashlib.sha256(VERSION)
     tensors: dict[str, list[tuple[str, str]]] = {}
-    count = 0
-    for file in _files(root):
-        count += 1
+    for file in files:
         place = file.relative_to(root).as_posix() if root.is_dir() else file.name
-        parts = remembered.parts(file)
-        if file.suffix == ".safetensors":
+        parts = hashes[file]
+        if file.suffix == SAFE:
             tensors.setdefault(str(Path(place).parent), []).extend(parts.items())
         else:
             digest.update(f"{place}\0{parts['']}\n".encode())
-    if not count:
+    if not files:
         raise ValueError(f"{root} holds no model: no configuration and no weights")
     for component in sorted(tensors):
         for name, value in sorted(tensors[component]):
             digest.update(f"{component}\0{name}\0{value}\n".encode())
-    remembered.save()
     return digest.hexdigest()
 
 
@@ -74,7 +78,36 @@ def _files(root: Path) -> Iterator[Path]:
             continue
         if file.suffix in PICKLES:
             raise ValueError(f"{file} may be a pickle; save the model as safetensors")
+        if file.suffix == SAFE and (root / _PIPELINE).is_file() and not _is_loaded(file, root):
+            continue
         yield file
+
+
+def _is_loaded(file: Path, root: Path) -> bool:
+    """Whether a pipeline loads these weights: those of its components, and of several variants one."""
+    return file.parent != root and file in files_of_weights(file.parent)
+
+
+def _hashes(files: list[Path], cache: Path | None) -> dict[Path, dict[str, str]]:
+    """Per file what `_Remembered.known` gives, computed where it is not remembered."""
+    remembered = _Remembered(cache)
+    if all(remembered.known(file) is not None for file in files):
+        return {file: remembered.known(file) or {} for file in files}
+    with _alone(cache):
+        remembered.load()  # what another process has computed meanwhile
+        return {file: remembered.parts(file) for file in files}
+
+
+@contextlib.contextmanager
+def _alone(cache: Path | None) -> Iterator[None]:
+    """One process of this machine at a time; where the lock cannot be had (some network drives), without one."""
+    with contextlib.ExitStack() as stack:
+        if cache is not None:
+            with contextlib.suppress(OSError):
+                cache.parent.mkdir(parents=True, exist_ok=True)
+                lock = stack.enter_context(cache.with_name(f"{cache.name}.lock").open("a"))
+                fcntl.flock(lock, fcntl.LOCK_EX)  # until it is closed, or its process dies
+        yield
 
 
 class _Remembered:
@@ -83,32 +116,42 @@ class _Remembered:
     def __init__(self, cache: Path | None) -> None:
         self._cache = cache
         self._entries: dict[str, dict[str, Any]] = {}
-        self._changed = False
-        if cache is not None and cache.is_file():
-            try:
-                entries = json.loads(cache.read_text(encoding="utf-8"))
-                self._entries = entries if isinstance(entries, dict) else {}
-            except ValueError:
-                self._entries = {}
+        self.load()
+
+    def load(self) -> None:
+        """Read the cache file; without a readable one nothing is remembered."""
+        if self._cache is None or not self._cache.is_file():
+            return
+        try:
+            entries = json.loads(self._cache.read_text(encoding="utf-8"))
+        except ValueError:
+            return
+        self._entries = entries if isinstance(entries, dict) else {}
+
+    def known(self, file: Path) -> dict[str, str] | None:
+        """Tensor name to hash for safetensors, else one hash under the empty name; None where it is not remembered."""
+        entry = self._entries.get(str(file))
+        if isinstance(entry, dict) and isinstance(entry.get("parts"), dict) and _key(file).items() <= entry.items():
+            return dict(entry["parts"])
+        return None
 
     def parts(self, file: Path) -> dict[str, str]:
-        """Tensor name to hash for safetensors, else one hash under the empty name."""
-        stat = file.stat()
-        key = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
-        entry = self._entries.get(str(file))
-        if isinstance(entry, dict) and isinstance(entry.get("parts"), dict) and key.items() <= entry.items():
-            return dict(entry["parts"])
-        parts = _tensor_hashes(file) if file.suffix == ".safetensors" else {"": _file_hash(file)}
+        """The same, computed and remembered where it was not known."""
+        found = self.known(file)
+        if found is not None:
+            return found
+        key = _key(file)
+        parts = _tensor_hashes(file) if file.suffix == SAFE else {"": _file_hash(file)}
         self._entries[str(file)] = {**key, "parts": parts}
-        self._changed = True
+        self._save()
         return parts
 
-    def save(self) -> None:
+    def _save(self) -> None:
         """Replace the cache file at once, so that another process never reads half of it.
 
         A place that cannot be written to costs time at the next start, and nothing else.
         """
-        if self._cache is None or not self._changed:
+        if self._cache is None:
             return
         with contextlib.suppress(OSError):
             self._cache.parent.mkdir(parents=True, exist_ok=True)
@@ -116,6 +159,11 @@ class _Remembered:
             with os.fdopen(handle, "w", encoding="utf-8") as stream:
                 json.dump(self._entries, stream, sort_keys=True)
             os.replace(temporary, self._cache)
+
+
+def _key(file: Path) -> dict[str, int]:
+    stat = file.stat()
+    return {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
 
 
 def _file_hash(file: Path) -> str:
@@ -133,12 +181,11 @@ def _file_hash(file: Path) -> str:
 
 
 def _tensor_hashes(file: Path) -> dict[str, str]:
-    """Per tensor the hash of dtype, shape and bytes, read straight from the file in pieces.
+    """Per tensor the hash of dtype, shape and bytes, read straight from the file in pieces, several at once.
 
     The layout is the format's own: 8 bytes little-endian length of a JSON header with `dtype`, `shape` and
     `data_offsets` per tensor, then the data.
     """
-    hashes = {}
     with file.open("rb") as stream:
         size = file.stat().st_size
         length = int.from_bytes(stream.read(8), "little")
@@ -150,11 +197,15 @@ def _tensor_hashes(file: Path) -> dict[str, str]:
         end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
         if size != 8 + length + end:
             raise ValueError(f"{file} is damaged: {size} bytes, its header promises {8 + length + end}")
-        for name, entry in header.items():
-            digest = hashlib.sha256(f"{entry['dtype']}{entry['shape']}".encode())
-            start, end = entry["data_offsets"]
-            stream.seek(8 + length + start)
-            for offset in range(start, end, _CHUNK):
-                digest.update(stream.read(min(_CHUNK, end - offset)))
-            hashes[name] = digest.hexdigest()
-    return hashes
+        hashed = functools.partial(_tensor_hash, stream.fileno(), 8 + length)
+        with ThreadPoolExecutor(_THREADS) as pool:
+            return dict(zip(header, pool.map(hashed, header.values()), strict=True))
+
+
+def _tensor_hash(file: int, begin: int, entry: dict[str, Any]) -> str:
+    """The hash of one tensor; `begin` is where the data of the open file begin."""
+    digest = hashlib.sha256(f"{entry['dtype']}{entry['shape']}".encode())
+    start, end = entry["data_offsets"]
+    for offset in range(start, end, _CHUNK):
+        digest.update(os.pread(file, min(_CHUNK, end - offset), begin + offset))
+    return digest.hexdigest()

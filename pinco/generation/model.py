@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import cv2
 import torch
@@ -22,13 +24,17 @@ from pinco.generation.fingerprint import folder_sha256
 from pinco.generation.settings import ModelSettings
 from pinco.generation.weights import find_weights, fingerprint_cache
 from pinco.knobs import knobs_of
+from pinco.pipelines.defaults import GenerationDefaults
 from pinco.pipelines.encoded import EncodedCanvas
+from pinco.pipelines.folder import BackboneFolder
 from pinco.pipelines.loading import load_pipeline
+from pinco.pipelines.memory import KEPT_CANVAS_BYTES, KEPT_CANVASES
 from preprocessing.arrays import U8
 from preprocessing.canvas import Canvas
 
+log = logging.getLogger(__name__)
+
 BYTES_DEPEND_ON = ("torch", "diffusers", "transformers", "numpy", "opencv-python-headless", "pillow")
-KEPT_CANVASES = 8
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,8 @@ class Model:
             UnknownPipelineError: The backbone's folder holds something that Pinco cannot run.
             BackboneMismatchError: The adapter was made for another backbone.
             PickledWeightsError: Weights are stored as a pickle.
+            RemoteCodeError: The backbone comes with program code of its own.
+            ExecutionError: The backbone or the device cannot compute as the settings say.
             OSError: Weights cannot be read.
             ValueError: Settings beside the weights are wrong.
             AcceleratorFaultError: The device itself does not answer.
@@ -90,14 +98,28 @@ class Model:
         self._dtype = (
             ("bfloat16" if self._device == "cuda" else "float32") if settings.dtype == "auto" else settings.dtype
         )
+        folder = BackboneFolder(self._weights.backbone)
         with _faults_named():
             self.pipeline = load_pipeline(
-                self._weights.backbone, self._weights.adapter, device=self._device, dtype=self._dtype
+                self._weights.backbone,
+                self._weights.adapter,
+                device=self._device,
+                dtype=self._dtype,
+                execution=folder.choose(settings.choice, accelerator=self._device != "cpu"),
+                pixels=settings.working_pixels,
             )
+        log.info("%s", self.placement)
         self._segmenter = self._load_segmenter()
-        self._settings = settings
+        self._knobs = expanded_knobs(settings, self.pipeline.defaults)
         self._identity = self._identify()
-        self._encoded: LRUCache[str, EncodedProduct] = LRUCache(KEPT_CANVASES)
+        self._encoded: LRUCache[str, EncodedProduct] = LRUCache(KEPT_CANVAS_BYTES, getsizeof=_share)
+        self.expect(())
+
+    @property
+    def placement(self) -> str:
+        """Where the weights lie, in one line."""
+        placement = self.pipeline.placement
+        return placement.line if placement else ""
 
     def encode(self, canvas: Canvas, key: str) -> EncodedProduct:
         """`canvas` encoded; the same key again costs nothing while it is among the last few."""
@@ -106,8 +128,19 @@ class Model:
             with _faults_named():
                 encoded = self.pipeline.encode_canvas(canvas)
             segmented = self._segmenter.segment(canvas.image) if self._segmenter else None
-            found = self._encoded[key] = EncodedProduct(encoded, canvas.alpha, segmented)
+            found = EncodedProduct(encoded, canvas.alpha, segmented)
+            if _share(found) <= self._encoded.maxsize:
+                self._encoded[key] = found
         return found
+
+    def expect(self, prompts: Sequence[str]) -> None:
+        """Name the prompts of the run, in their order; they are encoded together where the encoders leave the device.
+
+        Args:
+            prompts: Negative ones among them.
+        """
+        self._ahead = list(dict.fromkeys(prompts))
+        self._places = {prompt: place for place, prompt in enumerate(self._ahead)}
 
     def generate(self, encoded: EncodedProduct, asked: Sequence[tuple[str, str | None, int]]) -> list[U8]:
         """The raw images of (prompt, negative, seed) on one canvas.
@@ -116,13 +149,12 @@ class Model:
             DeviceMemoryError: The images do not fit into the device's memory.
             AcceleratorFaultError: The device itself fails.
         """
-        knobs = self._settings.knobs()
         requests = [
-            self.pipeline.defaults.request(prompt, negative=negative, seed=seed, **knobs)
+            self.pipeline.defaults.request(prompt, negative=negative, seed=seed, **self._knobs)
             for prompt, negative, seed in asked
         ]
         with _faults_named():
-            return self.pipeline.generate(encoded.canvas, requests)
+            return self.pipeline.generate(encoded.canvas, requests, ahead=self._following(asked))
 
     def score(self, raw: U8, encoded: EncodedProduct) -> Scores:
         """Growth and loss of the product in a raw image, the segmenter's own error taken off."""
@@ -132,6 +164,14 @@ class Model:
         return Scores(
             extension(encoded.alpha, found, encoded.segmented), shrinkage(encoded.alpha, found, encoded.segmented)
         )
+
+    def _following(self, asked: Sequence[tuple[str, str | None, int]]) -> Sequence[str]:
+        """The run's prompts from the first one that is asked for now."""
+        return self._ahead[min((self._places.get(prompt, 0) for prompt, _, _ in asked), default=0) :]
+
+    def tiles(self, size: tuple[int, int]) -> bool:
+        """Whether the VAE works in tiles on images of (width, height)."""
+        return self.pipeline.execution.tiles(size)
 
     def identity(self) -> ModelIdentity:
         """What the model and its settings contribute to a generation id."""
@@ -150,8 +190,9 @@ class Model:
 
     def _identify(self) -> ModelIdentity:
         defaults, adapter, weights = self.pipeline.defaults, self.pipeline.adapter, self._weights
+        execution = self.pipeline.execution
         return ModelIdentity(
-            **knobs_of(defaults.changed(**self._settings.knobs())),
+            **knobs_of(defaults.changed(**self._knobs)),
             max_sequence_length=defaults.max_sequence_length,
             scheduler=type(self.pipeline.pipe.scheduler).__name__,
             dtype=self._dtype,
@@ -159,6 +200,9 @@ class Model:
             adapter_scale=adapter.scale if adapter else 0.0,
             backbone_sha256=folder_sha256(weights.backbone, fingerprint_cache()),
             adapter_sha256=folder_sha256(weights.adapter, fingerprint_cache()) if weights.adapter else None,
+            quantise=execution.quantise,
+            compile=execution.compile,
+            cache=execution.cache,
         )
 
     def _load_segmenter(self) -> Segmenter | None:
@@ -168,6 +212,19 @@ class Model:
         path = Path(self._weights.backbone) / folder  # an absolute folder stays itself
         segmenter: Segmenter = Segmenter.from_pretrained(str(path)).eval()
         return segmenter
+
+
+def expanded_knobs(settings: ModelSettings, defaults: GenerationDefaults) -> dict[str, Any]:
+    """The knobs of the settings, with the steps of a preset where none are said."""
+    knobs = settings.knobs()
+    if knobs["steps"] is None:
+        knobs["steps"] = settings.choice.steps(defaults.steps)
+    return knobs
+
+
+def _share(product: EncodedProduct) -> int:
+    """Bytes that a canvas takes of what is kept: at least so many that there are never more than `KEPT_CANVASES`."""
+    return max(product.canvas.nbytes, KEPT_CANVAS_BYTES // KEPT_CANVASES)
 
 
 def environment() -> str:

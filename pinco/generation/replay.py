@@ -120,6 +120,11 @@ def _model_settings(row: Row, asked: GenerationIdentity, today: ModelSettings) -
         | {
             "backbone": backbone,
             "dtype": asked.dtype,
+            "preset": None,
+            "quantise": asked.quantise,
+            "compile": asked.compile,
+            "cache": asked.cache,
+            "vae_tiling": "on" if asked.vae_tiling else "off",
             **knobs_of(asked),
         }
     )

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from pinco.knobs import KnobOverrides, knobs_of
+from pinco.pipelines.execution import CacheName, Choice, PlacementName, PresetName, Quantise, Tiling
 
 
 class ModelSettings(KnobOverrides):
@@ -19,6 +20,13 @@ class ModelSettings(KnobOverrides):
         device: Where the backbone computes; "auto" takes a GPU if there is one.
         dtype: Number format; "auto" is bfloat16 on a GPU, else float32.
         working_pixels: Area in pixels that images are generated at.
+        preset: A name for a combination of steps and the following (`pinco.pipelines.execution.PRESETS`); what is said
+            beside it goes first.
+        placement: Where weights wait while they are not used; decides no pixel.
+        quantise: Number format of the transformer's linear weights.
+        compile: Compile the transformer's blocks.
+        cache: What is taken over from one step to the next.
+        vae_tiling: Whether the VAE works in tiles; "auto" does so for large images.
     """
 
     backbone: str | None = None
@@ -27,6 +35,17 @@ class ModelSettings(KnobOverrides):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     working_pixels: int | None = Field(None, ge=256)
+    preset: PresetName | None = None
+    placement: PlacementName = "auto"
+    quantise: Quantise | None = None
+    compile: bool | None = None
+    cache: CacheName | None = None
+    vae_tiling: Tiling = "auto"
+
+    @property
+    def choice(self) -> Choice:
+        """What is said of how the model computes."""
+        return Choice.of(self)
 
     def knobs(self) -> dict[str, Any]:
         """The knobs by name; None where nothing was said."""

@@ -222,4 +222,5 @@ def identity_of(take: Take, model: Model, spec: RunSpec) -> GenerationIdentity:
         format=channel.format,
         quality=channel.quality,
         profile=channel.profile,
+        vae_tiling=model.tiles(take.job.working_size),
     )

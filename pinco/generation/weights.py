@@ -9,9 +9,10 @@ from pathlib import Path
 
 from pinco.errors import PincoError
 from pinco.generation.builtin import ADAPTER, BACKBONE, NAME, SEGMENTER, assets
+from pinco.generation.hub import download
 from pinco.generation.settings import ModelSettings
 from pinco.pipelines.folder import INDEX, BackboneFolder
-from pinco.weight_files import PICKLES, refuse_pickles
+from pinco.weight_files import refuse_pickles
 
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
 _CONFIG = "config.json"
@@ -102,8 +103,11 @@ def canvas_size(settings: ModelSettings) -> CanvasSize:
         MissingWeightsError: Weights are not where the settings say.
         UnknownPipelineError: The backbone's folder holds something that Pinco cannot run.
         PickledWeightsError: Weights are stored as a pickle.
+        RemoteCodeError: The backbone comes with program code of its own.
+        ExecutionError: The backbone cannot compute as the settings say.
     """
     backbone = BackboneFolder(find_weights(settings).backbone)
+    backbone.choose(settings.choice, accelerator=settings.device == "cuda")
     return CanvasSize(settings.working_pixels or backbone.defaults.working_pixels, backbone.size_multiple)
 
 
@@ -124,20 +128,21 @@ def _inner(folder: str, name: str, mark: str) -> str:
 
 
 def _folder(path: str, what: str, way_out: str) -> str:
-    """The folder itself, or the local copy of a hub id (`owner/name`), which is downloaded unless the hub is off.
-
-    Pickles are left out of the download, because nothing would open them.
-    """
+    """The folder itself, or the local copy of a hub id (`owner/name`), which is downloaded unless the hub is off."""
     folder = Path(path).expanduser()
     if folder.is_dir():
         return str(folder.resolve())
     tried = ""
     if not _looks_like_a_path(path):
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+        from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
         try:
-            return str(snapshot_download(path, ignore_patterns=[f"*{suffix}" for suffix in sorted(PICKLES)]))
+            return download(path)
+        except GatedRepoError as error:
+            raise MissingWeightsError(
+                f"the {what} {path} is on the hub, for people who have accepted its licence there: accept it, log in "
+                f"with `hf auth login`, and start again; or {way_out}"
+            ) from error
         except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
             tried = f", neither as a folder nor on the hub or in its cache ({type(error).__name__})"
     place = "" if folder.is_absolute() else f" (seen from {Path.cwd()})"

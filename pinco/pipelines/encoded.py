@@ -28,6 +28,15 @@ class EncodedCanvas:
     clean: Tensor
     mask: Tensor
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of everything that lies on the device."""
+        tensors = [self.clean, self.mask]
+        if self.subject is not None:
+            pairs = (self.subject.cache or {}).values()
+            tensors += [self.subject.tokens, *(half for pair in pairs for half in pair or ())]
+        return sum(tensor.nbytes for tensor in tensors)
+
 
 def check_size(canvas: Canvas, multiple: int) -> tuple[int, int]:
     """Width and height of the canvas.

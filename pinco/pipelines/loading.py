@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
 
 from pinco.adapter import PincoAdapter
 from pinco.pipelines.defaults import GenerationDefaults
+from pinco.pipelines.execution import PLAIN, Execution
 from pinco.pipelines.families import pipeline_family
 from pinco.pipelines.folder import BackboneFolder
+from pinco.pipelines.memory import Placement, model_bytes, place
 from pinco.pipelines.pipeline import PincoPipeline
+from pinco.pipelines.placement import free_memory, put, quantisation
 from pinco.pipelines.progress import no_progress_bars
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -24,6 +28,8 @@ def load_pipeline(
     device: str = "cpu",
     dtype: str = "float32",
     local_files_only: bool = True,
+    execution: Execution = PLAIN,
+    pixels: int | None = None,
 ) -> PincoPipeline:
     """Load a backbone of any known family, and an adapter onto it.
 
@@ -33,26 +39,60 @@ def load_pipeline(
         device: Where everything computes.
         dtype: "float32", "bfloat16" or "float16", of the backbone; the adapter's projections are cast with it.
         local_files_only: Never ask the hub.
+        execution: How it computes (`BackboneFolder.choose` makes it from settings).
+        pixels: Area of the images, by which an automatic placement judges the memory; None = the backbone's usual one.
 
     Raises:
         UnknownPipelineError: The folder holds a pipeline of no known family.
         BackboneMismatchError: The adapter was made for another backbone.
         PickledWeightsError: Weights in a folder are no safetensors.
+        RemoteCodeError: The backbone comes with program code of its own.
+        ExecutionError: The device or the machine cannot compute that way.
         ValueError: Another dtype, or a `pinco.json` that cannot be read.
         OSError: Nothing can be loaded from there.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
-    if Path(backbone).is_dir():
-        BackboneFolder(backbone)  # says what is wrong with a folder before anything of it is opened
+    folder = BackboneFolder(backbone) if Path(backbone).is_dir() else None  # says what is wrong before it is opened
     index = DiffusionPipeline.load_config(str(backbone), local_files_only=local_files_only)
     name = index["_class_name"]
     family = pipeline_family(name, backbone).variant(index)
     # A folder may be saved without a text encoder; diffusers wants to hear again that it is not there.
     absent = {part: None for part, source in index.items() if isinstance(source, list | tuple) and None in source}
     loading = {"dtype": DTYPES[dtype], "local_files_only": local_files_only}
+    how: dict[str, Any] = quantisation(execution.quantise, device, family.unquantised)
+    how["variant"] = folder.variant if folder else None
+    placed = _place(folder, adapter, execution, device=device, dtype=dtype, pixels=pixels)
     with no_progress_bars():
         pipeline_class = family.pipeline_class(name)
-        pipe = pipeline_class.from_pretrained(str(backbone), use_safetensors=True, **absent, **loading).to(device)
+        pipe = pipeline_class.from_pretrained(str(backbone), use_safetensors=True, **absent, **loading, **how)
+        text_stage = put(pipe, placed.name, device, swap=placed.swap)
         loaded = None if adapter is None else PincoAdapter.from_pretrained(str(adapter), **loading).to(device)
-    return PincoPipeline(pipe, loaded, GenerationDefaults.read(backbone, family.usual(pipe.transformer.config)))
+    defaults = GenerationDefaults.read(backbone, family.usual(pipe.transformer.config))
+    return PincoPipeline(pipe, loaded, defaults, execution=execution, placement=placed, text_stage=text_stage)
+
+
+def _place(
+    folder: BackboneFolder | None,
+    adapter: str | Path | None,
+    execution: Execution,
+    *,
+    device: str,
+    dtype: str,
+    pixels: int | None,
+) -> Placement:
+    """Where the weights go; a hub id, whose files are not known yet, is resident unless it is told otherwise."""
+    if folder is None:
+        name = "resident" if execution.placement == "auto" else execution.placement
+        return Placement(name, f"placement: {name}")
+    size = model_bytes(
+        folder.path,
+        adapter,
+        dtype=dtype,
+        quantise=execution.quantise,
+        pixels=pixels or folder.defaults.working_pixels,
+        token_pixels=folder.size_multiple,
+    )
+    accelerator = torch.device(device).type != "cpu"
+    layers = folder.family.single_layers
+    return place(execution, size, free_memory(device), accelerator=accelerator, single_layers=layers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -17,9 +17,12 @@ from pinco.knobs import knobs_of
 from pinco.pipelines.blending import StepEndBlender, latent_mask
 from pinco.pipelines.defaults import GenerationDefaults
 from pinco.pipelines.encoded import EncodedCanvas, check_size, image_tensor, map_tensor
+from pinco.pipelines.execution import PLAIN, Execution
 from pinco.pipelines.families import pipeline_family
 from pinco.pipelines.families.base import Embeddings
-from pinco.pipelines.prompts import PromptCache
+from pinco.pipelines.memory import Placement
+from pinco.pipelines.placement import TextStage, cached_steps, prepare_transformer, tiling
+from pinco.pipelines.prompts import PROMPT_BYTES, PromptCache, moved
 from pinco.pipelines.request import GenerationRequest
 from preprocessing.arrays import U8
 from preprocessing.canvas import Canvas
@@ -40,6 +43,8 @@ class PincoPipeline:
         family: What is special about the pipeline.
         dims: The backbone's sizes.
         defaults: The knobs that a request takes where nothing else is said.
+        execution: How it computes.
+        placement: Where its weights lie, if that was decided when it was loaded.
         prompts: The embeddings of the last prompts. A pipeline without text encoders takes them from here:
             `pipeline.prompts[prompt] = embeddings`, by the names of `PipelineFamily.encode_prompt`.
     """
@@ -51,7 +56,10 @@ class PincoPipeline:
         defaults: GenerationDefaults | None = None,
         *,
         one_at_a_time: bool | None = None,
-        remembered_prompts: int = 64,
+        prompt_bytes: int = PROMPT_BYTES,
+        execution: Execution = PLAIN,
+        placement: Placement | None = None,
+        text_stage: TextStage | None = None,
     ) -> None:
         """Put the pipeline over a loaded backbone; an adapter that is not attached yet gets attached.
 
@@ -61,7 +69,10 @@ class PincoPipeline:
             defaults: None takes those of the family.
             one_at_a_time: Give every image the transformer to itself, so that its bytes do not depend on what else is
                 in the call; None does so on the CPU and batches elsewhere.
-            remembered_prompts: Embeddings of so many prompts are kept.
+            prompt_bytes: Embeddings of so many bytes are kept.
+            execution: How it computes. What can be done with a loaded backbone is done here: compiling, caching, tiles.
+            placement: Where its weights lie, where that was decided; only kept here.
+            text_stage: What prompts are encoded in, where the text encoders wait elsewhere (`placement.put`).
 
         Raises:
             UnknownPipelineError: A pipeline of no known family.
@@ -72,7 +83,10 @@ class PincoPipeline:
         self.family = pipeline_family(type(pipe).__name__, "this pipeline").variant(pipe.config)
         self.dims = family_of(pipe.transformer).dims(pipe.transformer, pipe.vae.config)
         self.defaults = defaults or self.family.usual(pipe.transformer.config)
+        self.execution = execution
+        self.placement = placement
         self._one_at_a_time = one_at_a_time
+        self._text_stage = text_stage
         if adapter is not None:
             if not adapter.attached:
                 adapter.attach(pipe.transformer)
@@ -84,7 +98,8 @@ class PincoPipeline:
             if isinstance(part, nn.Module):
                 part.eval()  # a text encoder made by hand is born with its dropout on
         pipe.set_progress_bar_config(disable=True)
-        self.prompts = PromptCache(self._encode_prompt, remembered_prompts)
+        self.prompts = PromptCache(self._encode_prompt, prompt_bytes)
+        prepare_transformer(pipe, self.family, execution)
 
     @property
     def device(self) -> torch.device:
@@ -102,23 +117,42 @@ class PincoPipeline:
         """
         self._check_attached()
         size = check_size(canvas, self.dims.token_stride)
-        latents = self.family.encode_image(self.pipe, image_tensor(canvas))
-        maps = map_tensor(canvas).to(latents)
+        with tiling(self.pipe.vae, self.execution.tiles(size)):
+            latents = self.family.encode_image(self.pipe, image_tensor(canvas))
+            maps = map_tensor(canvas).to(latents)
+            shape_latents = None
+            if self.adapter is not None and self.adapter.settings.shape == "vae":
+                shape_latents = self.family.encode_image(self.pipe, self.adapter.extractor.shape_image(maps))
         subject = None
         if self.adapter is not None:
-            shape_latents = None
-            if self.adapter.settings.shape == "vae":
-                shape_latents = self.family.encode_image(self.pipe, self.adapter.extractor.shape_image(maps))
             subject = self.adapter.encode(latents, maps, shape_latents=shape_latents, cache=True)
         mask = latent_mask(maps[:, :1].float(), self.dims.vae_scale_factor).expand(-1, latents.shape[1], -1, -1)
         clean, mask = (self.family.in_the_loop(x, self.dims) for x in (latents.float(), mask))
         return EncodedCanvas(size, subject, clean, mask)
 
     @torch.no_grad()
-    def generate(self, encoded: EncodedCanvas, requests: Sequence[GenerationRequest]) -> list[U8]:
+    def encode_prompts(self, prompts: Iterable[str]) -> int:
+        """Encode prompts ahead, as many as are kept; returns how many were new.
+
+        Raises:
+            NoTextEncoderError: The pipeline was loaded without its text encoders.
+        """
+        with self._text_stage or nullcontext():
+            return self.prompts.fill(prompts)
+
+    @torch.no_grad()
+    def generate(
+        self, encoded: EncodedCanvas, requests: Sequence[GenerationRequest], *, ahead: Sequence[str] = ()
+    ) -> list[U8]:
         """The raw image `[h, w, 3]` of every request, in their order.
 
         Unless each image has the transformer to itself, requests with equal settings go through in one batch.
+
+        Args:
+            encoded: What all images share.
+            requests: What is asked for.
+            ahead: Prompts that are asked for later. Where the text encoders must come for a prompt, they encode these
+                as well, as many as are kept.
 
         Raises:
             AdapterNotAttachedError: The pipeline's adapter was taken off its backbone, or the canvas was encoded
@@ -130,6 +164,10 @@ class PincoPipeline:
             raise AdapterNotAttachedError(
                 "this canvas was encoded by a pipeline without an adapter: encode it with the pipeline that generates"
             )
+        if self._text_stage is not None:
+            needed = [text for request in requests for text in self._texts(request)]
+            if any(text not in self.prompts for text in needed):
+                self.encode_prompts([*needed, *ahead])
         images: dict[int, U8] = {}
         for group in self._groups(requests):
             made = self._generate_alike(encoded, [requests[number] for number in group])
@@ -176,7 +214,8 @@ class PincoPipeline:
             start = family.in_the_loop(noise, self.dims)
             inputs["callback_on_step_end"] = StepEndBlender(encoded.clean, start, encoded.mask, family.renoise)
         width, height = encoded.size
-        with self._seeing(encoded.subject) as subject:
+        tiles = tiling(self.pipe.vae, self.execution.tiles(encoded.size))
+        with self._seeing(encoded.subject) as subject, tiles, cached_steps(self.pipe, self.execution):
             images, *_ = self.pipe(
                 **inputs,
                 **subject,
@@ -191,7 +230,20 @@ class PincoPipeline:
         return [np.asarray(np.rint(image * 255.0), np.uint8) for image in images]
 
     def _encoded(self, prompts: Sequence[str]) -> Embeddings:
-        return self.family.join([self.prompts[prompt] for prompt in prompts])
+        known = [moved(self._embedding(prompt), self.device) for prompt in prompts]
+        return self.family.join(known)
+
+    def _embedding(self, prompt: str) -> Embeddings:
+        """From the cache. What was encoded ahead is gone where a batch's prompts are more than is kept."""
+        if prompt in self.prompts:
+            return self.prompts[prompt]
+        with self._text_stage or nullcontext():
+            return self.prompts[prompt]
+
+    @staticmethod
+    def _texts(request: GenerationRequest) -> list[str]:
+        """What is to be encoded for a request."""
+        return [request.prompt, request.negative or ""] if request.true_cfg > 1 else [request.prompt]
 
     def _seeing(self, subject: Subject | None) -> AbstractContextManager[dict[str, Any]]:
         """Yields the arguments by which the pipeline sees a subject."""

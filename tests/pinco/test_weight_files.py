@@ -18,7 +18,14 @@ from pinco.adapter import PincoAdapter
 from pinco.evaluation.segmenter import Segmenter
 from pinco.pipelines.loading import load_pipeline
 from pinco.toy.model.instruments import PlaceClassifier
-from pinco.weight_files import PICKLES, PickledWeightsError, refuse_pickles
+from pinco.weight_files import (
+    PICKLES,
+    PickledWeightsError,
+    files_of_weights,
+    loaded_variant,
+    refuse_pickles,
+    variant_of,
+)
 
 LOADERS: dict[str, Callable[[Path], Any]] = {
     "backbone/transformer": lambda toy: load_pipeline(toy / "backbone"),
@@ -133,3 +140,28 @@ def test_what_is_no_folder_passes() -> None:
 def test_it_starts_without_torch() -> None:
     code = "import sys, pinco.weight_files; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "variant"),
+    [
+        ("diffusion_pytorch_model.safetensors", None),
+        ("model-00001-of-00002.safetensors", None),
+        ("diffusion_pytorch_model.fp16.safetensors", "fp16"),
+        ("diffusion_pytorch_model.bf16-00002-of-00003.safetensors", "bf16"),
+        ("model-00001-of-00002.fp16.safetensors", "fp16"),
+        ("config.json", None),
+    ],
+)
+def test_the_variant_is_in_the_name(name: str, variant: str | None) -> None:
+    assert variant_of(name) == variant
+
+
+def test_of_several_variants_one_is_loaded(tmp_path: Path) -> None:
+    both = ["model.fp16-00001-of-00002.safetensors", "model.fp16-00002-of-00002.safetensors"]
+    for name in (*both, "model.non_ema.safetensors", "config.json"):
+        (tmp_path / name).touch()
+    assert [file.name for file in files_of_weights(tmp_path)] == both
+    (tmp_path / "model.safetensors").touch()
+    assert [file.name for file in files_of_weights(tmp_path)] == ["model.safetensors"]
+    assert loaded_variant(["README.md"]) is None

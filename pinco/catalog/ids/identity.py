@@ -21,6 +21,9 @@ GENERATION_CODE = 1
 ImageFormat = Literal["png", "jpeg", "webp"]
 IMAGE_FORMATS: tuple[ImageFormat, ...] = ("png", "jpeg", "webp")
 
+_LATER = {"quantise": "none", "compile": False, "cache": "none", "vae_tiling": False}
+"""Fields that older recipes do not have, with what held before: left out where it still holds, so that ids stay."""
+
 _FLOATS = ("guidance", "true_cfg", "adapter_scale")
 
 
@@ -36,6 +39,9 @@ class ModelIdentity(Knobs):
         adapter_scale: Strength of the adapter, 0..1.
         backbone_sha256: Hash of the backbone's configuration and sorted tensors.
         adapter_sha256: The same of the adapter; None = the bare backbone.
+        quantise: Number format of the transformer's linear weights, "none" = `dtype`.
+        compile: Whether the transformer's blocks were compiled.
+        cache: What steps took over from earlier ones, "none" = nothing.
     """
 
     max_sequence_length: int
@@ -45,6 +51,9 @@ class ModelIdentity(Knobs):
     adapter_scale: float
     backbone_sha256: str
     adapter_sha256: str | None
+    quantise: str = "none"
+    compile: bool = False
+    cache: str = "none"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -68,6 +77,7 @@ class GenerationIdentity(ModelIdentity):
         profile: "source" keeps the photo's colour profile in the file, "srgb" converts to it.
         resample: Name of the product's resample (`preprocessing.canvas.RESAMPLE`).
         code_recipe: Version of the code that makes pixels and files.
+        vae_tiling: Whether the VAE worked in tiles.
     """
 
     job_id: str
@@ -81,6 +91,7 @@ class GenerationIdentity(ModelIdentity):
     profile: Literal["source", "srgb"] = "source"
     resample: str = RESAMPLE
     code_recipe: int = GENERATION_CODE
+    vae_tiling: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -98,7 +109,12 @@ class GenerationIdentity(ModelIdentity):
 
     def generation_id(self) -> str:
         """64 hex digits: sha256 of the canonical JSON of every field."""
-        return canonical_sha256(asdict(self))
+        return canonical_sha256(self.spelled())
+
+    def spelled(self) -> dict[str, Any]:
+        """Every field by its name, without the later ones where they say nothing new."""
+        values = asdict(self)
+        return {name: value for name, value in values.items() if (name, value) not in _LATER.items()}
 
 
 @dataclass(frozen=True)
@@ -110,7 +126,7 @@ class Recipe:
 
     def to_json(self) -> str:
         """Canonical JSON, as kept in the manifest's `recipe` column."""
-        return canonical_json({"ask": self.ask.asked(), "generation": asdict(self.generation)})
+        return canonical_json({"ask": self.ask.asked(), "generation": self.generation.spelled()})
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:

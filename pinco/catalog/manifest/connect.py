@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
+from tenacity import RetryCallState, retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from pinco.catalog.manifest.damage import DamagedFile, damaged_data_files, damaged_log_files, entry_number
 from pinco.catalog.store.base import Store, StoreError
 from pinco.catalog.store.local import LocalStore
-from pinco.errors import PincoError, first_line
+from pinco.errors import PincoError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 TABLE = "manifest"
 """The table's place in a store."""
@@ -23,6 +31,12 @@ TABLE = "manifest"
 LOG = f"{TABLE}/_delta_log/"
 _MARKS = (f"{LOG}_last_checkpoint", f"{LOG}{0:020d}.json")
 """One of these is there as long as the table is: the first version goes only when a checkpoint replaces it."""
+
+READ_ATTEMPTS = 5
+"""Attempts to read an answer that ends early."""
+
+_BRANCH = re.compile(r"\s*\n\s*(?:\x1b\[\d+m)?↳(?:\x1b\[\d+m)?\s*")
+"""How the table's library joins an error and its causes: a line each, with a coloured arrow."""
 
 OLD_FIRST_COMMIT = "_commits/000000000001.json"
 """What the manifest of earlier versions, a log of its own, begins with."""
@@ -65,12 +79,39 @@ def open_delta(store: Store, options: dict[str, str]) -> DeltaTable | None:
             )
         return None
     with table_errors(store):
-        return DeltaTable(store.uri_of(TABLE), storage_options=options)
+        return read_whole(lambda: DeltaTable(store.uri_of(TABLE), storage_options=options))
 
 
 def _has_versions(store: Store) -> bool:
     """Whether there is a log although its first entry has gone for its age, and the note of the last checkpoint too."""
     return any(entry_number(info.key) is not None for info in store.list(LOG))
+
+
+def is_cut_short(error: BaseException) -> bool:
+    """Whether the table's library says that the body of an answer ended early, on its way from the store."""
+    return "response body error" in str(error)
+
+
+def _log_cut(state: RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    said = said_by(error) if error else ""
+    log.warning("the manifest was read incompletely (attempt %d): %s; reading again", state.attempt_number, said)
+
+
+@retry(
+    retry=retry_if_exception(is_cut_short),
+    stop=stop_after_attempt(READ_ATTEMPTS),
+    wait=wait_random_exponential(multiplier=0.1, max=5),
+    before_sleep=_log_cut,
+    reraise=True,
+)
+def read_whole(read: Callable[[], T]) -> T:
+    """What `read` returns. It is called again when the body of an answer ends early.
+
+    The table's library repeats requests that fail, and reads the rest of a file of rows, but gives up over a list of
+    files, or an entry of the log, that is cut short.
+    """
+    return read()
 
 
 @contextmanager
@@ -89,7 +130,7 @@ def table_errors(store: Store, delta: DeltaTable | None = None) -> Iterator[None
         # DeltaError, OSError, ArrowInvalid, plain Exception, and for some damage a panic, which is no Exception
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        said = f"{store.uri_of(TABLE)}: the manifest cannot be used: {first_line(error)}"
+        said = f"{store.uri_of(TABLE)}: the manifest cannot be used: {said_by(error)}"
         damaged = None if isinstance(error, CommitFailedError) else _first_damaged(store, delta)
         if damaged is not None:
             said = (
@@ -97,6 +138,11 @@ def table_errors(store: Store, delta: DeltaTable | None = None) -> Iterator[None
                 f"`pinco check {store.uri}` says what is lost, and what to do"
             )
         raise ManifestError(said) from error
+
+
+def said_by(error: BaseException) -> str:
+    """What the table's library says, with the causes that it names, in one line."""
+    return _BRANCH.sub(": ", str(error).strip()).partition("\n")[0] or type(error).__name__
 
 
 def _first_damaged(store: Store, delta: DeltaTable | None) -> DamagedFile | None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
@@ -21,7 +22,16 @@ from deltalake import CommitProperties, DeltaTable, Field, Transaction, WriterPr
 from deltalake.exceptions import CommitFailedError, DeltaError
 from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from pinco.catalog.manifest.connect import TABLE, ManifestError, open_delta, sync_version, table_errors
+from pinco.catalog.manifest.connect import (
+    TABLE,
+    ManifestError,
+    is_cut_short,
+    open_delta,
+    read_whole,
+    said_by,
+    sync_version,
+    table_errors,
+)
 from pinco.catalog.manifest.history import NOTE, history
 from pinco.catalog.manifest.schema import DONE, SCHEMA, SCHEMA_VERSION, VERSION_KEY, Row, to_table, with_sequence
 from pinco.catalog.store.access import DEFAULT_ACCESS, StoreAccess
@@ -84,7 +94,7 @@ class ManifestTable:
             self._check_schema(self._delta)
             if as_of is not None:
                 with table_errors(store):
-                    self._delta.load_as_version(as_of)
+                    read_whole(partial(self._delta.load_as_version, as_of))
 
     @property
     def delta(self) -> DeltaTable | None:
@@ -114,7 +124,7 @@ class ManifestTable:
             self._options, self._delta = options, open_delta(self.store, options)
         else:
             with table_errors(self.store):
-                self._delta.update_incremental()
+                read_whole(self._delta.update_incremental)
 
     def dataset(self) -> pads.Dataset:
         """The rows of the version that is looked at, superseded ones too, as an Arrow dataset."""
@@ -180,12 +190,12 @@ class ManifestTable:
             )
         except (DeltaError, OSError) as error:
             # Another writer was faster, or this write did happen and its answer was lost: the next look tells.
-            if isinstance(error, CommitFailedError):
-                raise _BehindError from error
+            if isinstance(error, CommitFailedError) or is_cut_short(error):
+                raise _BehindError(said_by(error)) from error
             self.refresh()
             if self._holds(self._writable(), run_id, batch):
                 raise _BehindError from error
-            raise ManifestError(f"{self.store.uri_of(TABLE)} cannot be written: {error}") from error
+            raise ManifestError(f"{self.store.uri_of(TABLE)} cannot be written: {said_by(error)}") from error
         sync_version(self.store, version)
         self._done.update(row.job_id for row in kept if row.status in DONE)
         self._looked = version
@@ -239,9 +249,11 @@ class ManifestTable:
                     raise_if_key_not_exists=False,
                 )
             except (DeltaError, OSError) as error:
+                if is_cut_short(error):
+                    raise _BehindError(said_by(error)) from error
                 self.refresh()  # another run may have made it at the same moment
                 if self._delta is None:
-                    raise ManifestError(f"{self.store.uri_of(TABLE)} cannot be made: {error}") from error
+                    raise ManifestError(f"{self.store.uri_of(TABLE)} cannot be made: {said_by(error)}") from error
         if self.schema_version < SCHEMA_VERSION:
             self._add_columns(self._delta)
         return self._delta

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import io
-import warnings
 
 from PIL import Image, ImageCms
 
 from preprocessing.colour import to_srgb
 from preprocessing.file_kind import READABLE, file_kind, webp_canvas
+from preprocessing.open_picture import open_picture
 from preprocessing.orientation import TRANSPOSE, orientation
 
 _MAX_PIXELS = 100_000_000
@@ -28,9 +28,7 @@ def thumbnail_uri(data: bytes, side: int) -> str | None:
         over a picture.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return _thumbnail(data, side)
+        return _thumbnail(data, side)
     except Exception:  # decoders raise OSError, SyntaxError, struct.error, RuntimeError, ... for damaged files
         return None
 
@@ -40,7 +38,7 @@ def _thumbnail(data: bytes, side: int) -> str | None:
     width, height = (webp_canvas(data) if kind == "WEBP" else None) or (0, 0)
     if kind not in READABLE or width * height > _MAX_PIXELS:
         return None
-    with Image.open(io.BytesIO(data), formats=[kind]) as opened:
+    with open_picture(data, kind) as opened:
         if opened.width * opened.height > _MAX_PIXELS:
             return None
         opened.draft("RGB", (2 * side, 2 * side))  # a JPEG is decoded no larger than needed

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pinco.pipelines.defaults import GenerationDefaults
+from pinco.pipelines.execution import CacheName
 from pinco.pipelines.request import GenerationRequest
 
 if TYPE_CHECKING:
@@ -34,11 +35,19 @@ class PipelineFamily(ABC):
         packed: Whether the pipeline's latents are packed tokens `[B, N, C p p]`, else `[B, C, h, w]`.
         refused: Related classes that Pinco cannot run, each with a predicate ("is made for ...") that says why not, and
             a sentence that names the way out.
+        caches: Which `Execution.cache` the transformer has.
+        single_layers: Whether its layers can be moved to the device one by one ("offload_sequential").
+        unquantised: Parts of the transformer whose weights are never quantised.
+        repeated_blocks: Class names of its repeated blocks, which can be compiled; empty where that was not tried.
     """
 
     pipelines: ClassVar[tuple[str, ...]]
     packed: ClassVar[bool]
     refused: ClassVar[Mapping[str, str]] = {}
+    caches: ClassVar[tuple[CacheName, ...]] = ()
+    single_layers: ClassVar[bool] = True
+    unquantised: ClassVar[tuple[str, ...]] = ()
+    repeated_blocks: ClassVar[tuple[str, ...]] = ()
 
     # Without torch, for planning.
 
@@ -85,7 +94,7 @@ class PipelineFamily(ABC):
         Returns:
             `[B, C, h, w]`: the mode of the VAE's latents, shifted and scaled.
         """
-        vae = pipe.vae
+        vae = pipe.vae  # its weights may wait elsewhere than it computes
         latents: Tensor = vae.encode(image.to(pipe._execution_device, vae.dtype)).latent_dist.mode()
         if vae.config.shift_factor is not None:
             latents = latents - vae.config.shift_factor

@@ -26,6 +26,8 @@ class FluxPipelineFamily(PipelineFamily):
 
     pipelines = ("FluxPipeline",)
     packed = True
+    caches = ("first_block",)
+    repeated_blocks = ("FluxTransformerBlock", "FluxSingleTransformerBlock")
     refused: ClassVar[Mapping[str, str]] = {
         "FluxFillPipeline": f"fills a mask and takes the known image in channels of its own. {_TEXT_TO_IMAGE}",
         "FluxKontextPipeline": f"edits a reference image by instruction. {_TEXT_TO_IMAGE}",

@@ -31,6 +31,9 @@ class HunyuanPipelineFamily(PipelineFamily):
 
     pipelines = ("HunyuanDiTPipeline",)
     packed = False
+    single_layers = False  # its pooling reads the weights of layers that it does not call
+    unquantised = ("pooler",)
+    repeated_blocks = ("HunyuanDiTBlock",)
 
     def usual(self, transformer: Config) -> GenerationDefaults:
         """Steps and guidance of diffusers' pipeline. The distilled versions take 25 steps: say so in a `pinco.json`."""

@@ -25,6 +25,7 @@ class SD3PipelineFamily(PipelineFamily):
 
     pipelines = ("StableDiffusion3Pipeline",)
     packed = False
+    repeated_blocks = ("JointTransformerBlock",)
 
     def usual(self, transformer: Config) -> GenerationDefaults:
         """Steps and guidance as published for the three sizes, which are told apart by their attentions.

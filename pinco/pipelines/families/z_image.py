@@ -25,6 +25,7 @@ class ZImagePipelineFamily(PipelineFamily):
 
     pipelines = ("ZImagePipeline",)
     packed = False
+    repeated_blocks = ("ZImageTransformerBlock",)
     refused: ClassVar[Mapping[str, str]] = {
         "ZImageOmniPipeline": f"is made for several images in one sequence. {_TEXT_TO_IMAGE}",
     }

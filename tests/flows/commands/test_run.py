@@ -31,6 +31,10 @@ def test_flags_become_the_request_and_the_settings(
         "/b",
         "--adapter",
         "/a",
+        "--preset",
+        "fast",
+        "--placement",
+        "offload_text",
         "--limit",
         3,
         "--only",
@@ -43,6 +47,7 @@ def test_flags_become_the_request_and_the_settings(
     request, settings = seen
     assert request == CatalogRequest("sheet.csv", "photos", "s3://shop/out", ("x", "y"), 3, False)
     assert (settings.model.backbone, settings.model.adapter, settings.s3_endpoint) == ("/b", "/a", "http://s")
+    assert (settings.model.preset, settings.model.placement) == ("fast", "offload_text")
     assert done.exit_code == 0, "failed rows are in the manifest and no failure of the run"
 
 
@@ -63,3 +68,8 @@ def test_a_bad_setting_is_a_sentence(pinco: Pinco, monkeypatch: pytest.MonkeyPat
     done = pinco(*WORDS)
     assert done.exit_code == 1
     assert "environment variable PINCO_RAY__THREADS: ray.threads: it must" in done.output and "'many'" in done.output
+
+
+def test_a_preset_that_does_not_exist_is_said(pinco: Pinco) -> None:
+    done = pinco(*WORDS, "--preset", "best")
+    assert done.exit_code != 0 and "model.preset" in done.output and "'quality'" in done.output

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -133,3 +135,56 @@ def test_errors_name_the_file(model: Path, tmp_path: Path) -> None:
     (model / "extra.bin").write_bytes(b"")
     with pytest.raises(ValueError, match="may be a pickle"):
         folder_sha256(model)
+
+
+def test_weights_beside_a_pipeline_that_it_does_not_load_do_not_count(model: Path) -> None:
+    """So a snapshot of a whole repository is the same backbone as the files of its pipeline."""
+    before = folder_sha256(model)
+    save_file({"a": torch.ones(3)}, model / "single-file.safetensors")
+    save_file({"a": torch.ones(3, dtype=torch.float16)}, model / "transformer" / "model.fp16.safetensors")
+    assert folder_sha256(model) == before
+    (model / "transformer" / "model.safetensors").unlink()
+    assert folder_sha256(model) != before, "now the variant is loaded"
+
+
+def test_pieces_of_large_tensors_are_put_together_again(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = folder_sha256(model)
+    monkeypatch.setattr(fingerprint, "_CHUNK", 5)
+    monkeypatch.setattr(fingerprint, "_THREADS", 3)
+    assert folder_sha256(model) == whole
+
+
+BOTH_AT_ONCE = """
+import sys, time
+from pathlib import Path
+from pinco.generation import fingerprint
+
+model, meeting, me, other = (Path(word) for word in sys.argv[1:])
+hashes = fingerprint._tensor_hashes
+
+def slow(file):
+    with (meeting / "hashed").open("a") as notes:
+        notes.write(file.name + "\\n")
+    time.sleep(0.5)
+    return hashes(file)
+
+fingerprint._tensor_hashes = slow
+(meeting / me).touch()
+while not (meeting / other).exists():
+    time.sleep(0.01)
+print(fingerprint.folder_sha256(model, meeting / "cache" / "hashes.json"))
+"""
+
+
+def test_of_processes_that_start_at_once_one_reads_the_weights(model: Path, tmp_path: Path) -> None:
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", BOTH_AT_ONCE, str(model), str(tmp_path), me, other],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for me, other in (("one", "two"), ("two", "one"))
+    ]
+    said = {process.communicate(timeout=60)[0].strip() for process in started}
+    assert said == {folder_sha256(model)}
+    assert (tmp_path / "hashed").read_text() == "model.safetensors\n"

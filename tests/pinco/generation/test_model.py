@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +84,7 @@ def test_faults_get_the_names_that_the_driver_knows(
         (KeyError("a bug"), KeyError),
     ):
 
-        def fail(*_: object, error: Exception = raised) -> None:
+        def fail(*_: object, error: Exception = raised, **__: object) -> None:
             raise error
 
         monkeypatch.setattr(model.pipeline, "generate", fail)
@@ -95,3 +96,58 @@ def test_the_environment_says_what_bytes_depend_on() -> None:
     said = json.loads(environment())
     assert set(said) == {"processor", *module.BYTES_DEPEND_ON}
     assert said["torch"] == torch.__version__.partition("+")[0]
+
+
+def test_a_preset_decides_steps_and_cache_before_the_identity(model_settings: ModelSettings, canvas: Canvas) -> None:
+    usual = Model(model_settings.model_copy(update={"steps": None}), threads=1).identity()
+    assert usual.cache == "none" and usual.steps >= 8
+    draft = Model(model_settings.model_copy(update={"steps": None, "preset": "draft"}), threads=1)
+    assert (draft.identity().steps, draft.identity().cache) == (round(0.35 * usual.steps), "first_block")
+    assert draft.generate(draft.encode(canvas, "canvas"), [("on grass", None, 1)])[0].shape == (64, 64, 3)
+    said = Model(model_settings.model_copy(update={"preset": "draft", "cache": "none"}), threads=1).identity()
+    assert (said.steps, said.cache) == (2, "none"), "what is said goes first"
+
+
+def test_quantised_weights_are_another_model(model_settings: ModelSettings, model: Model) -> None:
+    small = Model(model_settings.model_copy(update={"quantise": "int8"}), threads=1)
+    assert small.identity() == replace(model.identity(), quantise="int8")
+
+
+def test_where_the_weights_lie_is_no_other_model(model_settings: ModelSettings, model: Model) -> None:
+    placed = Model(model_settings.model_copy(update={"placement": "offload_model"}), threads=1)
+    assert placed.identity() == model.identity()
+    assert placed.placement.startswith("placement: resident (")
+
+
+def test_canvases_are_kept_by_their_bytes(
+    model_settings: ModelSettings, canvas: Canvas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = Model(model_settings, threads=1).encode(canvas, "one").canvas.nbytes
+    assert size > 2 * 64 * 64
+    monkeypatch.setattr(module, "KEPT_CANVAS_BYTES", 2 * size)
+    few = Model(model_settings, threads=1)
+    first = few.encode(canvas, "first")
+    assert few.encode(canvas, "first") is first
+    few.encode(canvas, "second"), few.encode(canvas, "third")
+    assert few.encode(canvas, "first") is not first
+    monkeypatch.setattr(module, "KEPT_CANVAS_BYTES", size - 1)
+    none = Model(model_settings, threads=1)
+    assert none.encode(canvas, "first") is not none.encode(canvas, "first"), "one that is too large is used and dropped"
+
+
+def test_prompts_of_the_run_are_handed_on_from_the_first_that_is_asked_for(
+    model: Model, canvas: Canvas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[str]] = []
+
+    def generate(*_: object, ahead: list[str]) -> list[object]:
+        seen.append(list(ahead))
+        return []
+
+    monkeypatch.setattr(model.pipeline, "generate", generate)
+    encoded = model.encode(canvas, "expected")
+    model.expect(["on sand", "on grass", "on sand", "in snow"])
+    for prompt in ("on grass", "in snow", "elsewhere"):
+        model.generate(encoded, [(prompt, None, 1)])
+    model.expect(())
+    assert seen == [["on grass", "in snow"], ["in snow"], ["on sand", "on grass", "in snow"]]

@@ -42,3 +42,15 @@ def test_without_the_adapter_it_is_refused_by_name(made: Row, spec: RunSpec, mod
 def test_an_unknown_id_is_said(made: Row, spec: RunSpec) -> None:
     with pytest.raises(UnknownGenerationError):
         replay(spec.store_uri, "0123456789", ModelSettings())
+
+
+def test_ways_to_compute_come_from_the_row(
+    new_job: Callable[..., Job], spec: RunSpec, model_settings: ModelSettings
+) -> None:
+    settings = model_settings.model_copy(update={"cache": "first_block", "quantise": "int8", "vae_tiling": "on"})
+    job, store, model = new_job(), spec.open_store(), Model(settings, threads=1)
+    (row,) = make_rows([Take.first(job)], prepare(job, spec, CutoutCache(None, spec.recipe)), model, spec, store)
+    ManifestTable(store).append([row], run_id="night", batch=1, base=0)
+    today = model_settings.model_copy(update={"preset": "draft", "cache": "none"})
+    again = replay(spec.store_uri, str(row.generation_id), today)
+    assert (again.same_file, again.same_pixels) == (True, True)

@@ -17,6 +17,7 @@ from pinco.generation.weights import (
     find_weights,
     fingerprint_cache,
 )
+from pinco.pipelines.execution import ExecutionError
 from pinco.pipelines.families import UnknownPipelineError
 from pinco.weight_files import PickledWeightsError
 from tests.pinco.pipelines.odd_pipeline import make_odd_pipe
@@ -98,16 +99,6 @@ def test_a_path_may_begin_at_the_home_folder(toy: Path, monkeypatch: pytest.Monk
     assert find_weights(ModelSettings(backbone="~/backbone")).backbone == str(toy / "backbone")
 
 
-def test_pickles_are_not_downloaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    left_out: list[str] = []
-    monkeypatch.setattr(
-        "huggingface_hub.snapshot_download",
-        lambda name, ignore_patterns: (left_out.extend(ignore_patterns), str(tmp_path))[1],
-    )
-    find_weights(ModelSettings(backbone="shop/x"))
-    assert {"*.bin", "*.pt", "*.ckpt"} <= set(left_out) and not any("safetensors" in pattern for pattern in left_out)
-
-
 def test_a_whole_model_is_its_backbone_and_its_adapter(toy: Path, tmp_path: Path) -> None:
     whole = find_weights(ModelSettings(backbone=str(toy)))
     assert whole == weights.Weights(str(toy), str(toy / "backbone"), str(toy / "adapter"), None)
@@ -185,3 +176,10 @@ def test_the_cache_follows_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder() == tmp_path / "pinco"
     assert fingerprint_cache().parent == cache_folder()
+
+
+def test_a_way_to_compute_that_the_backbone_does_not_have_is_refused_while_planning(tmp_path: Path) -> None:
+    make_odd_pipe().save_pretrained(tmp_path)
+    with pytest.raises(ExecutionError, match=r"model\.cache: first_block is not there"):
+        canvas_size(ModelSettings(backbone=str(tmp_path), cache="first_block"))
+    assert canvas_size(ModelSettings(backbone=str(tmp_path), preset="fast")).multiple == 8

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from pinco.pipelines.execution import Choice, Execution, ExecutionError
 from pinco.pipelines.families import UnknownPipelineError, UnsupportedBackboneError
-from pinco.pipelines.folder import BackboneFolder
+from pinco.pipelines.folder import BackboneFolder, RemoteCodeError
 from pinco.pipelines.loading import load_pipeline
 from pinco.pipelines.pipeline import PincoPipeline
 
@@ -75,3 +76,49 @@ def test_weights_that_take_an_image_are_refused_whatever_the_pipeline_is_called(
     for read in (BackboneFolder, load_pipeline):
         with pytest.raises(UnsupportedBackboneError, match=message):
             read(tmp_path)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_code_that_comes_with_the_weights_is_refused(
+    new_pipe: Callable[[str], Any], tmp_path: Path, whole: bool
+) -> None:
+    new_pipe("flux").save_pretrained(tmp_path)
+    index = json.loads((tmp_path / "model_index.json").read_text())
+    if whole:
+        index["_class_name"] = ["own_pipeline", "OwnPipeline"]
+    else:
+        index["transformer"] = ["own_model", "OwnTransformer"]
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    mark = tmp_path / "was_run"
+    for folder, name in ((tmp_path, "own_pipeline"), (tmp_path / "transformer", "own_model")):
+        (folder / f"{name}.py").write_text(f"open({str(mark)!r}, 'w')\n")
+    message = "OwnPipeline of own_pipeline" if whole else "OwnTransformer of transformer/own_model.py"
+    for read in (BackboneFolder, load_pipeline):
+        with pytest.raises(RemoteCodeError, match=f"{message}: program code .* never run. Name a backbone whose"):
+            read(tmp_path)
+    assert not mark.exists()
+
+
+def test_variants_that_do_not_belong_together_are_refused(new_pipe: Callable[[str], Any], tmp_path: Path) -> None:
+    new_pipe("flux").save_pretrained(tmp_path)
+    assert BackboneFolder(tmp_path).variant is None
+    for part, variant in (("vae", "fp16"), ("transformer", "bf16")):
+        (file,) = (tmp_path / part).glob("*.safetensors")
+        file.rename(file.with_name(f"{file.stem}.{variant}.safetensors"))
+    with pytest.raises(UnsupportedBackboneError, match=r"transformer only as bf16, vae only as fp16: fetch the files"):
+        assert BackboneFolder(tmp_path).variant
+
+
+def test_what_the_family_does_not_have_is_refused_while_planning(
+    new_pipe: Callable[[str], Any], tmp_path: Path
+) -> None:
+    new_pipe("flux").save_pretrained(tmp_path / "one")
+    new_pipe("hunyuan").save_pretrained(tmp_path / "other")
+    cached = Choice(cache="first_block")
+    assert BackboneFolder(tmp_path / "one").choose(cached, accelerator=False) == Execution(cache="first_block")
+    other = BackboneFolder(tmp_path / "other")
+    with pytest.raises(ExecutionError, match="set it to none"):
+        other.choose(cached, accelerator=True)
+    with pytest.raises(ExecutionError, match="set it to offload_model"):
+        other.choose(Choice(placement="offload_sequential"), accelerator=True)
+    assert other.choose(Choice(preset="fast"), accelerator=True) == Execution(compile=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import pytest
 import torch
 
 from pinco.adapter import BackboneMismatchError, PincoAdapter
+from pinco.pipelines.execution import Execution, ExecutionError
 from pinco.pipelines.families import UnknownPipelineError
+from pinco.pipelines.folder import BackboneFolder
 from pinco.pipelines.loading import load_pipeline
 from pinco.pipelines.pipeline import PincoPipeline
 from preprocessing.canvas import Canvas
@@ -72,3 +75,70 @@ def test_loading_refuses_what_does_not_fit(folders: tuple[Path, Path]) -> None:
     (backbone / "model_index.json").write_text(json.dumps(index | {"_class_name": "StableAudioPipeline"}))
     with pytest.raises(UnknownPipelineError, match=r"backbone holds a StableAudioPipeline; Pinco can run .*Pipeline"):
         load_pipeline(backbone)
+
+
+def test_quantised_weights_make_nearly_the_same_image_and_the_adapter_keeps_its_numbers(
+    folders: tuple[Path, Path], make_canvas: MakeCanvas
+) -> None:
+    plain = load_pipeline(*folders, dtype="bfloat16")
+    small = load_pipeline(*folders, dtype="bfloat16", execution=Execution(quantise="int8"))
+    kinds = {
+        type(module.weight.data).__name__
+        for module in small.pipe.transformer.modules()
+        if isinstance(module, torch.nn.Linear)
+    }
+    assert "Int8Tensor" in kinds
+    assert small.adapter is not None and {p.dtype for p in small.adapter.parameters()} == {torch.bfloat16}
+    for part in ("vae", *(name for name in small.pipe.components if name.startswith("text_encoder"))):
+        weights = getattr(small.pipe, part)
+        assert weights is None or {type(p).__name__ for p in weights.parameters()} == {"Parameter"}
+    request = plain.defaults.request(PROMPT, seed=1, steps=2)
+    one, other = (pinco.generate(pinco.encode_canvas(make_canvas()), [request])[0] for pinco in (plain, small))
+    assert not np.array_equal(one, other)
+    assert np.abs(one.astype(int) - other).mean() < 8
+
+
+def test_numbers_that_the_cpu_does_not_have_are_refused_before_anything_is_read(folders: tuple[Path, Path]) -> None:
+    for file in (folders[0] / "transformer").glob("*.safetensors"):
+        file.write_bytes(b"not read")
+    with pytest.raises(ExecutionError, match=r"model\.quantise: fp8 needs a CUDA device"):
+        load_pipeline(*folders, execution=Execution(quantise="fp8"))
+
+
+def test_it_says_where_the_weights_lie(folders: tuple[Path, Path]) -> None:
+    placed = load_pipeline(*folders, execution=Execution(placement="offload_model")).placement
+    assert placed is not None and placed.name == "resident"
+    assert re.fullmatch(r"placement: resident \(\S+ GiB of weights, about \S+ GiB of work, \S+ GiB free\)", placed.line)
+
+
+def test_weights_of_a_variant_are_loaded_where_there_are_no_others(
+    folders: tuple[Path, Path], make_canvas: MakeCanvas
+) -> None:
+    whole = load_pipeline(*folders, dtype="float16")
+    folder = folders[0]
+    whole.pipe.save_pretrained(folder, variant="fp16")
+    for file in folder.glob("*/*.safetensors"):
+        if ".fp16" not in file.name:
+            file.unlink()
+    assert BackboneFolder(folder).variant == "fp16"
+    half = load_pipeline(*folders, dtype="float16")
+    for name, weight in whole.pipe.transformer.state_dict().items():
+        assert torch.equal(weight, half.pipe.transformer.state_dict()[name])
+
+
+def test_weights_are_mapped_and_not_copied_where_their_numbers_are_those_of_the_file(
+    folders: tuple[Path, Path],
+) -> None:
+    """So actors of one machine share them in the page cache."""
+    loaded, other = load_pipeline(folders[0]), load_pipeline(folders[0], dtype="bfloat16")
+    mapped = [
+        tuple(int(end, 16) for end in line.split()[0].split("-"))
+        for line in Path("/proc/self/maps").read_text().splitlines()
+        if str(folders[0]) in line
+    ]
+
+    def shares(pinco: PincoPipeline) -> set[bool]:
+        weights = [parameter.data_ptr() for parameter in pinco.pipe.transformer.parameters()]
+        return {any(start <= weight < end for start, end in mapped) for weight in weights}
+
+    assert shares(loaded) == {True} and shares(other) == {False}

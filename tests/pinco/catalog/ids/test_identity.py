@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import fields, replace
 
@@ -33,6 +34,10 @@ OTHER: dict[str, object] = {
     "profile": "srgb",
     "resample": "nearest",
     "code_recipe": 0,
+    "quantise": "int8",
+    "compile": True,
+    "cache": "first_block",
+    "vae_tiling": True,
 }
 
 
@@ -63,6 +68,17 @@ def test_a_recipe_reads_back(make_identity: MakeIdentity, make_job: Callable[...
     again = Recipe.from_json(recipe.to_json())
     assert again == recipe
     assert again.generation.generation_id() == recipe.generation.generation_id()
+
+
+def test_a_recipe_of_a_version_without_ways_to_compute_keeps_its_id(
+    make_identity: MakeIdentity, make_job: Callable[..., Job]
+) -> None:
+    recipe = Recipe(make_job().ask, make_identity())
+    fields_then = json.loads(recipe.to_json())["generation"]
+    assert not {"quantise", "compile", "cache", "vae_tiling"} & set(fields_then)
+    again = Recipe.from_json(recipe.to_json()).generation
+    assert (again.quantise, again.compile, again.cache, again.vae_tiling) == ("none", False, "none", False)
+    assert again.generation_id() == recipe.generation.generation_id()
 
 
 def test_a_recipe_that_contradicts_itself_is_refused(make_identity: MakeIdentity, make_job: Callable[..., Job]) -> None:

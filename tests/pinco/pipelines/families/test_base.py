@@ -62,7 +62,7 @@ def test_latents_are_shifted_and_scaled_as_the_vae_says(shift: float | None, wan
             assert image.dtype == torch.float64
             return SimpleNamespace(latent_dist=SimpleNamespace(mode=lambda: torch.full((1,), 1.5)))
 
-    latents = ODD.encode_image(SimpleNamespace(vae=Vae()), torch.zeros(1, 3, 2, 2))
+    latents = ODD.encode_image(SimpleNamespace(_execution_device="cpu", vae=Vae()), torch.zeros(1, 3, 2, 2))
     assert float(latents) == wanted
 
 
