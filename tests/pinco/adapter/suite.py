@@ -24,6 +24,8 @@ import pytest
 import torch
 from accelerate import cpu_offload
 from diffusers import UNet2DConditionModel
+from diffusers.loaders import PeftAdapterMixin
+from peft import LoraConfig
 from safetensors.torch import load_file
 from torch import Tensor
 from torch._dynamo.testing import CompileCounter
@@ -91,8 +93,8 @@ class AdapterSuite(ABC):
         other_sizes: Changes to the backbone that an adapter must notice.
         other_vae: Of a VAE that does not fit, with the message that says so.
         checkpointing: Whether the backbone has gradient checkpointing.
-        offload: Whether accelerate can offload the bare backbone; it cannot where a module has a parameter of its own
-            beside others that it calls.
+        whole: Names of the backbone's module classes whose weights are read without a call: sequential offload must
+            bring them as a whole.
         timestep: Name of the input that holds the timesteps.
         deep: Changes to the backbone that give it more blocks of each kind; `None` where diffusers compiles no
             repeated blocks.
@@ -104,7 +106,7 @@ class AdapterSuite(ABC):
     other_sizes: ClassVar[list[dict[str, Any]]]
     other_vae: ClassVar[tuple[Mapping[str, Any], str]]
     checkpointing: ClassVar[bool] = True
-    offload: ClassVar[bool] = True
+    whole: ClassVar[list[str]] = []
     timestep: ClassVar[str] = "timestep"
     deep: ClassVar[Mapping[str, int] | None] = None
 
@@ -202,6 +204,19 @@ class AdapterSuite(ABC):
             return value.bfloat16() if isinstance(value, Tensor) and value.is_floating_point() else value
 
         return {name: value if name in self.full_precision else cast(value) for name, value in inputs.items()}
+
+    def offload(self, backbone: Any) -> None:
+        """Leave the backbone's weights on the meta device except while their module runs, as diffusers does it."""
+        buffers = len(backbone._parameters) > 0
+        cpu_offload(backbone, torch.device("cpu"), offload_buffers=buffers, preload_module_classes=self.whole)
+
+    def add_lora(self, backbone: Any) -> None:
+        """A random LoRA on the projections of the attentions and on the modulations."""
+        torch.manual_seed(8)
+        ends = ("to_q", "to_k", "to_v", "to_qkv_mlp_proj", ".linear", "adaLN_modulation.0", "adaLN_modulation.1")
+        linears = (name for name, module in backbone.named_modules() if isinstance(module, torch.nn.Linear))
+        names = [name for name in linears if name.endswith(ends)]
+        backbone.add_adapter(LoraConfig(r=2, target_modules=names, init_lora_weights=False))
 
     @pytest.fixture
     def seen_keys(self, monkeypatch: pytest.MonkeyPatch) -> dict[int, Tensor]:
@@ -828,12 +843,60 @@ class AdapterSuite(ABC):
         """Weights lie on the meta device except while their module runs: nothing may read them in between."""
         adapter = self.new_adapter(backbone).attach(backbone)
         wanted = self.run(backbone, inputs, adapter, adapter.encode(*subject_inputs))
-        if self.offload:
-            cpu_offload(backbone, execution_device=torch.device("cpu"))
+        self.offload(backbone)
         cpu_offload(adapter, execution_device=torch.device("cpu"))
         assert all(parameter.is_meta for parameter in adapter.parameters())
         subject = adapter.encode(*subject_inputs, cache=cache)
         torch.testing.assert_close(self.run(backbone, inputs, adapter, subject), wanted, atol=1e-6, rtol=0)
+
+    @torch.no_grad()
+    def test_an_adapter_for_an_offloaded_backbone_is_that_for_a_resident_one(
+        self, backbone: Any, inputs: Inputs, subject_inputs: tuple[Tensor, Tensor]
+    ) -> None:
+        resident = self.new_adapter(backbone).attach(backbone)
+        wanted = self.run(backbone, inputs, resident, resident.encode(*subject_inputs))
+        resident.detach()
+        self.offload(backbone)
+        adapter = self.new_adapter(backbone)
+        for (name, own), other in zip(adapter.named_parameters(), resident.parameters(), strict=True):
+            assert torch.equal(own, other), name
+        adapter.attach(backbone)
+        assert all(parameter.is_meta for parameter in backbone.parameters())
+        subject = adapter.encode(*subject_inputs, cache=True)
+        torch.testing.assert_close(self.run(backbone, inputs, adapter, subject), wanted, atol=1e-6, rtol=0)
+
+    # LoRAs of the backbone.
+
+    @torch.no_grad()
+    def test_a_lora_works_under_the_adapter_and_the_adapter_over_the_lora(
+        self, backbone: Any, inputs: Inputs, subject_inputs: tuple[Tensor, Tensor]
+    ) -> None:
+        if not isinstance(backbone, PeftAdapterMixin):
+            return
+        adapter = self.new_adapter(backbone).attach(backbone)
+        subject = adapter.encode(*subject_inputs, cache=True)
+        without = self.run(backbone, inputs, adapter, subject)
+        self.add_lora(backbone)
+        tuned = self.run(backbone, inputs, adapter, subject)
+        assert float((tuned - without).norm() / without.norm()) > 0.01
+        assert float((tuned - self.call(backbone, inputs)).norm() / without.norm()) > 0.01
+        backbone.fuse_lora()
+        torch.testing.assert_close(self.run(backbone, inputs, adapter, subject), tuned, atol=1e-4, rtol=1e-3)
+        backbone.unfuse_lora()
+        backbone.disable_lora()
+        torch.testing.assert_close(self.run(backbone, inputs, adapter, subject), without, atol=1e-4, rtol=1e-3)
+        backbone.unload_lora()
+        torch.testing.assert_close(self.run(backbone, inputs, adapter, subject), without, atol=1e-4, rtol=1e-3)
+
+    def test_an_adapter_starts_from_what_lies_below_a_lora(self, backbone: Any) -> None:
+        if not isinstance(backbone, PeftAdapterMixin):
+            return
+        bare = self.new_adapter(backbone)
+        self.add_lora(backbone)
+        adapter = self.new_adapter(backbone)
+        for (name, own), other in zip(adapter.named_parameters(), bare.parameters(), strict=True):
+            assert torch.equal(own, other), name
+        adapter.attach(backbone).detach()
 
     # The anchor (Pinco, section 3.3).
 

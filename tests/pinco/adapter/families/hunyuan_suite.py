@@ -59,7 +59,7 @@ class HunyuanSuite(AdapterSuite):
         "VAE makes 16 latent channels, the transformer takes 4",
     )
     checkpointing = False
-    offload = False  # `text_embedding_padding` lies beside called modules
+    whole: ClassVar = ["HunyuanDiTAttentionPool"]
 
     def new_backbone(self, **changes: Any) -> HunyuanDiT2DModel:
         return new_transformer(**(TEXT | changes)).requires_grad_(False)

@@ -31,7 +31,6 @@ class ZImageSuite(AdapterSuite):
     batched = ("x", "cap_feats", "t")
     full_precision = ("t",)
     timestep = "t"
-    offload = False  # the tokens that pad image and caption lie beside the blocks
     other_sizes: ClassVar = [
         {"n_layers": 3},
         {"n_refiner_layers": 2},
