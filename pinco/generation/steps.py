@@ -202,7 +202,7 @@ class Sampled:
     seconds: float
 
 
-def sample(takes: Sequence[Take], placed: PlacedProduct, model: Model) -> Sampled:
+def sample(takes: Sequence[Take], placed: PlacedProduct, model: Model, spec: RunSpec) -> Sampled:
     """The two steps that need the device, for takes of one canvas."""
     began = time.perf_counter()
     encoded = encode(model, placed, takes[0].job, spec)
@@ -236,7 +236,7 @@ def make_rows(
     takes: Sequence[Take], placed: PlacedProduct, model: Model, spec: RunSpec, store: Store, *, attempts: int = 1
 ) -> list[Row]:
     """`sample` and `finish_rows`, one after the other."""
-    return finish_rows(sample(takes, placed, model), takes, placed, model, spec, store, attempts=attempts)
+    return finish_rows(sample(takes, placed, model, spec), takes, placed, model, spec, store, attempts=attempts)
 
 
 def identity_of(take: Take, model: Model, spec: RunSpec) -> GenerationIdentity:
