@@ -36,6 +36,7 @@ from pinco.adapter import (
     BackboneMismatchError,
     PincoAdapter,
     Subject,
+    attention,
 )
 from pinco.adapter.families import UnknownFamilyError, family_of
 from pinco.adapter.positions import Positions, Rotary
@@ -96,8 +97,8 @@ class AdapterSuite(ABC):
         whole: Names of the backbone's module classes whose weights are read without a call: sequential offload must
             bring them as a whole.
         timestep: Name of the input that holds the timesteps.
-        deep: Changes to the backbone that give it more blocks of each kind; `None` where diffusers compiles no
-            repeated blocks.
+        depths: Changes to the backbone that give it few blocks of each kind, and more of them.
+        repeated: Names of the block classes to compile, where diffusers does not name them; `None` for no compiling.
     """
 
     vae_config: ClassVar[Mapping[str, Any]]
@@ -108,7 +109,8 @@ class AdapterSuite(ABC):
     checkpointing: ClassVar[bool] = True
     whole: ClassVar[list[str]] = []
     timestep: ClassVar[str] = "timestep"
-    deep: ClassVar[Mapping[str, int] | None] = None
+    depths: ClassVar[tuple[Mapping[str, int], Mapping[str, int]]] = ({}, {})
+    repeated: ClassVar[list[str] | None] = []
 
     # What a family fills in.
 
@@ -574,6 +576,29 @@ class AdapterSuite(ABC):
             alone = self.run(backbone, self.part(inputs, part), adapter, subject)
             torch.testing.assert_close(alone, together[part], atol=1e-5, rtol=0)
 
+    @pytest.mark.parametrize("cache", [False, True], ids=["uncached", "cached"])
+    @torch.no_grad()
+    def test_subjects_of_several_lengths_need_no_mask(
+        self,
+        backbone: Any,
+        inputs: Inputs,
+        subject_inputs: tuple[Tensor, Tensor],
+        cache: bool,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """As on accelerators: the samples are attended to in runs of equal length. Also in a doubled batch."""
+        adapter = self.new_adapter(backbone).attach(backbone)
+        subject = adapter.encode(*subject_inputs, cache=cache)
+        assert subject.lengths == (4, 6)
+        doubled = self.doubled(inputs)
+        wanted = self.run(backbone, doubled, adapter, subject)
+        monkeypatch.setattr(attention, "MASKING_DEVICES", ())
+        asked: list[Any] = []
+        runs_of = attention.runs_of
+        monkeypatch.setattr(attention, "runs_of", lambda lengths: asked.append(lengths) or runs_of(lengths))
+        torch.testing.assert_close(self.run(backbone, doubled, adapter, subject), wanted, atol=1e-5, rtol=0)
+        assert set(asked) == {(4, 6, 4, 6)} and len(asked) == len(adapter.settings.layers)
+
     @torch.no_grad()
     def test_one_cached_subject_serves_a_batch(self, backbone: Any, inputs: Inputs) -> None:
         adapter = self.new_adapter(backbone).attach(backbone)
@@ -778,13 +803,13 @@ class AdapterSuite(ABC):
 
     @torch.no_grad()
     def test_repeated_blocks_compile_to_as_many_graphs_whatever_the_depth(self) -> None:
-        if self.deep is None:
-            assert not self.new_backbone()._repeated_blocks
+        if self.repeated is None:
             return
         counts = []
-        for changes in ({}, self.deep):
+        for changes in self.depths:
             torch._dynamo.reset()
             backbone = self.new_backbone(**changes)
+            backbone._repeated_blocks = backbone._repeated_blocks or self.repeated
             adapter = self.new_adapter(backbone).attach(backbone)
             inputs, (latents, maps) = self.new_inputs(backbone, 2, SMALL), self.new_subject_inputs(backbone)
             subjects = [adapter.encode(one, maps, cache=True) for one in (latents, -latents)]

@@ -27,7 +27,7 @@ class ForeignProcessor(ZSingleStreamAttnProcessor):
 
 class ZImageSuite(AdapterSuite):
     vae_config: ClassVar = {"block_out_channels": (1, 1, 1, 1), "latent_channels": 16}
-    deep: ClassVar = {"n_layers": 4}
+    depths: ClassVar = ({}, {"n_layers": 4})
     batched = ("x", "cap_feats", "t")
     full_precision = ("t",)
     timestep = "t"
