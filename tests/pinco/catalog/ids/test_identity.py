@@ -99,7 +99,7 @@ def _without_methods(text: str) -> str:
     """A recipe as it was before there were methods."""
     fields = json.loads(text)
     for name in ("method", "controlnet_sha256"):
-        del fields["generation"][name]
+        fields["generation"].pop(name, None)
     return json.dumps(fields)
 
 
