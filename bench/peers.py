@@ -3,10 +3,11 @@
     python bench/peers.py [--side 256] [--steps 8] [--repeats 3] [--threads 1]
 
 The backbone is FLUX.1-dev's transformer: on the CPU cut to one double and one single block at full width, in float32;
-on CUDA whole, in bfloat16, at 1024 x 1024 pixels. fill has FLUX.1-Fill-dev's, which takes more channels. The ControlNet
-is as deep as alimama's Beta (6 double blocks) on CUDA, one block on the CPU. Prompts are embedded beforehand. Each
-method runs in a process of its own; "bare" is text to image with no product in it, what all are held against. Peak memory is
-what the process holds at most while it makes images (resident on the CPU, allocated on CUDA), weights included.
+on CUDA whole, in bfloat16, at 1024 x 1024 pixels. fill has FLUX.1-Fill-dev's, which takes more channels. The
+ControlNet is as deep as alimama's Beta (6 double blocks) on CUDA, one block on the CPU. Prompts are embedded
+beforehand. Each method runs in a process of its own; "bare" is text to image with no product in it, what all are held
+against. Peak memory is what the process holds at most while it makes images (resident on the CPU, allocated on CUDA),
+weights included.
 """
 
 from __future__ import annotations
