@@ -141,9 +141,7 @@ class Model:
             with _faults_named():
                 encoded = self.pipeline.encode_canvas(canvas, method or self._method)
             segmented = self._segmenter.segment(canvas.image) if self._segmenter else None
-            found = EncodedProduct(encoded, canvas.alpha, segmented)
-            if _share(found) <= self._encoded.maxsize:
-                self._encoded[key] = found
+            found = self._encoded[key] = EncodedProduct(encoded, canvas.alpha, segmented)
         return found
 
     def expect(self, prompts: Sequence[str]) -> None:
@@ -249,8 +247,8 @@ def expanded_knobs(settings: ModelSettings, defaults: GenerationDefaults) -> dic
 
 
 def _share(product: EncodedProduct) -> int:
-    """Bytes that a canvas takes of what is kept: at least so many that there are never more than `KEPT_CANVASES`."""
-    return max(product.canvas.nbytes, KEPT_CANVAS_BYTES // KEPT_CANVASES)
+    """Bytes that a canvas takes of what is kept: never more than `KEPT_CANVASES` are, and the last one always is."""
+    return min(max(product.canvas.nbytes, KEPT_CANVAS_BYTES // KEPT_CANVASES), KEPT_CANVAS_BYTES)
 
 
 def environment() -> str:

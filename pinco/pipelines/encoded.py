@@ -36,10 +36,8 @@ class EncodedCanvas:
     def nbytes(self) -> int:
         """Bytes of everything that lies on the device."""
         tensors = [tensor for tensor in (self.clean, self.mask) if tensor is not None]
-        if self.subject is not None:
-            pairs = (self.subject.cache or {}).values()
-            tensors += [self.subject.tokens, *(half for pair in pairs for half in pair or ())]
-        return sum(tensor.nbytes for tensor in tensors)
+        subject = 0 if self.subject is None else self.subject.tokens.nbytes + self.subject.cache_bytes
+        return subject + sum(tensor.nbytes for tensor in tensors)
 
 
 def check_size(canvas: Canvas, multiple: int) -> tuple[int, int]:

@@ -8,6 +8,8 @@ their log-sum-exps has changed before. What fails is left out with one line in t
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -120,7 +122,7 @@ def choose(case: Case) -> Kernel | None:
 
 def disagreement(kernel: Kernel, case: Case) -> float:
     """Largest relative error of a kernel's output and gradients on small random tensors; NaN if it returns any."""
-    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(case.device.type, enabled=False):
+    with _apart(case):
         keep, keep_own = _random_masks(case) if case.masked else (None, None)
         results = []
         for merges in (False, True):
@@ -167,9 +169,17 @@ def _candidates(case: Case) -> list[Kernel]:
 
 def _own_choice(case: Case) -> SDPBackend:
     """What PyTorch's attention would take for tensors like these."""
-    q, k, v, *_ = (tensor.to(case.dtype).requires_grad_(case.differentiable) for tensor in _random(case))
-    mask = q.new_zeros(1, 1, 1, k.shape[2]).expand(*q.shape[:3], -1) if case.masked else None
-    return SDPBackend(torch._fused_sdp_choice(q, k, v, mask, 0.0, False))
+    with _apart(case):
+        q, k, v, *_ = (tensor.requires_grad_(case.differentiable) for tensor in _random(case))
+        mask = q.new_zeros(1, 1, 1, k.shape[2]).expand(*q.shape[:3], -1) if case.masked else None
+        return SDPBackend(torch._fused_sdp_choice(q, k, v, mask, 0.0, False))
+
+
+@contextmanager
+def _apart(case: Case) -> Iterator[None]:
+    """Whatever modes the first use happens in: tensors with gradients, and no autocast."""
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(case.device.type, enabled=False):
+        yield
 
 
 def _random(case: Case) -> list[Tensor]:

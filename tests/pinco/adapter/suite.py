@@ -25,6 +25,7 @@ import torch
 from accelerate import cpu_offload
 from diffusers import UNet2DConditionModel
 from diffusers.loaders import PeftAdapterMixin
+from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
 from peft import LoraConfig
 from safetensors.torch import load_file
 from torch import Tensor
@@ -598,6 +599,31 @@ class AdapterSuite(ABC):
         monkeypatch.setattr(attention, "runs_of", lambda lengths: asked.append(lengths) or runs_of(lengths))
         torch.testing.assert_close(self.run(backbone, doubled, adapter, subject), wanted, atol=1e-5, rtol=0)
         assert set(asked) == {(4, 6, 4, 6)} and len(asked) == len(adapter.settings.layers)
+
+    @torch.no_grad()
+    def test_the_backend_of_the_bare_layers_decides_the_kernel(
+        self, backbone: Any, inputs: Inputs, subject_inputs: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Where the original processor has one; the others always call PyTorch's attention."""
+        monkeypatch.setattr(_AttentionBackendRegistry, "_active_backend", AttentionBackendName.NATIVE)
+        originals = [attention.processor for attention in family_of(backbone).attentions(backbone)]
+        adapter = self.new_adapter(backbone).attach(backbone)
+        backbone.set_attention_backend("_native_math")
+        asked: list[str] = []
+        choose = attention.kernel_for
+
+        def watch(q: Tensor, *, backend: str, **wanted: bool) -> Any:
+            asked.append(backend)
+            return choose(q, backend=backend, **wanted)
+
+        monkeypatch.setattr(attention, "kernel_for", watch)
+        self.run(backbone, inputs, adapter, adapter.encode(*subject_inputs))
+        entered = (one.processor for one in adapter.attentions().values())
+        if any(processor.form == "separate" for processor in entered):
+            assert asked == []  # nothing to merge
+        else:
+            set_ = hasattr(originals[0], "_attention_backend")
+            assert set(asked) == {"_native_math" if set_ else "native"}
 
     @torch.no_grad()
     def test_one_cached_subject_serves_a_batch(self, backbone: Any, inputs: Inputs) -> None:

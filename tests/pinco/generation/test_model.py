@@ -156,8 +156,11 @@ def test_canvases_are_kept_by_their_bytes(
     few.encode(canvas, "second"), few.encode(canvas, "third")
     assert few.encode(canvas, "first") is not first
     monkeypatch.setattr(module, "KEPT_CANVAS_BYTES", size - 1)
-    none = Model(model_settings, threads=1)
-    assert none.encode(canvas, "first") is not none.encode(canvas, "first"), "one that is too large is used and dropped"
+    one = Model(model_settings, threads=1)
+    first = one.encode(canvas, "first")
+    assert one.encode(canvas, "first") is first, "the last one is kept, however large"
+    one.encode(canvas, "second")
+    assert one.encode(canvas, "first") is not first
 
 
 def test_prompts_of_the_run_are_handed_on_from_the_first_that_is_asked_for(

@@ -73,6 +73,25 @@ def test_a_batch_makes_the_same_images_up_to_rounding(pinco: PincoPipeline, make
         assert np.abs(one.astype(int) - other.astype(int)).max() <= 1
 
 
+@pytest.mark.parametrize("name", ["flux", "z-image"])
+def test_a_compiled_transformer_makes_the_same_image(
+    name: str, new_pipe: Callable[[str], Any], make_canvas: MakeCanvas
+) -> None:
+    """The object that `torch.compile` returns stands in the pipeline."""
+    torch._dynamo.reset()
+    pipe = new_pipe(name)
+    adapter = open_adapter(pipe)
+    pinco, canvas = PincoPipeline(pipe, adapter), make_canvas()
+    request = pinco.defaults.request(PROMPT, seed=1, steps=2)
+    wanted = pinco.generate(pinco.encode_canvas(canvas), [request])[0]
+    adapter.detach()
+    pipe.transformer = torch.compile(pipe.transformer, backend="eager")
+    compiled = PincoPipeline(pipe, adapter)
+    image = compiled.generate(compiled.encode_canvas(canvas), [request])[0]
+    assert np.abs(image.astype(int) - wanted.astype(int)).max() <= 1
+    torch._dynamo.reset()
+
+
 @pytest.mark.parametrize("knob", KNOBS)
 def test_requests_that_differ_in_a_knob_share_no_batch(
     pipe: Any, make_canvas: MakeCanvas, knob: str, monkeypatch: pytest.MonkeyPatch

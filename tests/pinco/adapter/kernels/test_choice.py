@@ -240,6 +240,14 @@ def test_pytorchs_own_choice_comes_first(accelerator: Accelerator, caplog: pytes
     assert not caplog.records
 
 
+@pytest.mark.parametrize("differentiable", [False, True], ids=["forward", "and backward"])
+@pytest.mark.parametrize("masked", [False, True], ids=["", "masked"])
+def test_pytorch_is_asked_for_its_own_choice_in_whatever_mode(masked: bool, differentiable: bool) -> None:
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        own = choice._own_choice(_case(masked=masked, differentiable=differentiable))
+    assert own == SDPBackend.FLASH_ATTENTION and choice.OWN_CHOICE[own] is FLASH  # on the CPU its own is meant
+
+
 def test_diffusers_backend_comes_first(accelerator: Accelerator, caplog: pytest.LogCaptureFixture) -> None:
     for name, kernel in NAMED.items():
         assert accelerator.choose(backend=name) is kernel
