@@ -45,6 +45,8 @@ class RaySettings(_Section):
     object_store_mib: int = Field(512, ge=80)
     # Rows that share a canvas and are asked of an actor in one call.
     batch_rows: int = Field(4, ge=1)
+    # On GPUs a batch begins with batch_rows and grows up to this while it fits into memory.
+    max_batch_rows: int = Field(32, ge=1)
     # Rows prepared or being made per inference actor.
     window_rows: int = Field(16, ge=1)
     in_flight: int = Field(2, ge=1)

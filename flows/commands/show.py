@@ -26,6 +26,8 @@ def print_summary(summary: RunSummary) -> None:
     _print_held(summary)
     if summary.error is not None:
         typer.echo(f"The run ended early: {summary.error}", err=True)
+    for placement in summary.placements:
+        typer.echo(f"Model {placement}")
     typer.echo(f"Images and manifest: {summary.store}")
     if summary.report:
         typer.echo(f"Contact sheet: {summary.report}")

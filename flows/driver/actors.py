@@ -5,6 +5,7 @@ Ray neither restarts them nor repeats their calls: the driver does (`flows.drive
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +13,14 @@ from flows.settings import RaySettings
 from pinco.catalog.manifest.schema import Row
 from pinco.generation.cutouts import CutoutCache
 from pinco.generation.settings import ModelSettings
-from pinco.generation.steps import PlacedProduct, make_rows, prepare
+from pinco.generation.steps import PlacedProduct, finish_rows, prepare, sample
 from pinco.generation.take import RunSpec, Take
 
 if TYPE_CHECKING:
     from pinco.generation.model import Model
 
 
-_OWNED_BY_THE_DRIVER = {"max_restarts": 0, "max_task_retries": 0, "max_concurrency": 1}
+_OWNED_BY_THE_DRIVER = {"max_restarts": 0, "max_task_retries": 0}
 
 
 class Preprocessor:
@@ -45,18 +46,29 @@ class Preprocessor:
 
 
 class Generator:
-    """Canvases and prompts to finished, stored images. Lives for the whole run, with its weights in memory."""
+    """Canvases and prompts to finished, stored images. Lives for the whole run, with its weights in memory.
 
-    def __init__(self, spec: RunSpec, model: ModelSettings, threads: int) -> None:
-        self._spec, self._settings, self._threads = spec, model, threads
+    It may be asked from two threads: one batch has the device, and the images of the one before it are measured,
+    pasted, packed and stored meanwhile.
+    """
+
+    def __init__(self, spec: RunSpec, model: ModelSettings, threads: int, prompts: Sequence[str] = ()) -> None:
+        self._spec, self._settings, self._threads, self._prompts = spec, model, threads, prompts
         self._model: Model | None = None
         self._store = spec.open_store()
+        self._device = threading.Lock()
 
-    def load(self) -> None:
-        """Bring the weights into memory. Apart from `__init__`, so that the driver sees the error itself."""
+    def load(self) -> str:
+        """Bring the weights into memory. Apart from `__init__`, so that the driver sees the error itself.
+
+        Returns:
+            Where the weights lie, in one line.
+        """
         from pinco.generation.model import Model
 
         self._model = Model(self._settings, threads=self._threads)
+        self._model.expect(self._prompts)
+        return self._model.placement
 
     def generate(self, takes: Sequence[Take], placed: PlacedProduct, attempts: int) -> list[Row]:
         """One row per take, in order; every image that a row names is durably written.
@@ -71,20 +83,34 @@ class Generator:
         """
         if self._model is None:
             raise RuntimeError("load() comes first")
-        return make_rows(takes, placed, self._model, self._spec, self._store, attempts=attempts)
+        with self._device:
+            sampled = sample(takes, placed, self._model, self._spec)
+        return finish_rows(sampled, takes, placed, self._model, self._spec, self._store, attempts=attempts)
 
 
 def remote_preprocessor(spec: RunSpec, settings: RaySettings) -> Any:
     """Start a preprocessing actor."""
     import ray
 
-    actor = ray.remote(num_cpus=1, **_OWNED_BY_THE_DRIVER)(Preprocessor)
+    actor = ray.remote(num_cpus=1, max_concurrency=1, **_OWNED_BY_THE_DRIVER)(Preprocessor)
     return actor.remote(spec, settings.threads)
 
 
-def remote_generator(spec: RunSpec, model: ModelSettings, settings: RaySettings, *, gpus: float) -> Any:
-    """Start an inference actor on `gpus` GPUs (Ray tells it which), or pinned to a CPU with 0."""
+def remote_generator(
+    spec: RunSpec, model: ModelSettings, settings: RaySettings, *, gpus: float, overlap: bool, prompts: Any = ()
+) -> Any:
+    """Start an inference actor.
+
+    Args:
+        spec: What all takes have in common.
+        model: Which weights, and how.
+        settings: Of the actors.
+        gpus: How many of them it gets (Ray tells it which); with 0 it is pinned to a CPU.
+        overlap: Whether it begins with the next batch while it finishes the images of the last one.
+        prompts: All texts of the run in their order, or a reference to them.
+    """
     import ray
 
-    actor = ray.remote(num_gpus=gpus, num_cpus=0 if gpus else 1, **_OWNED_BY_THE_DRIVER)(Generator)
-    return actor.remote(spec, model, settings.threads)
+    own = {"num_gpus": gpus, "num_cpus": 0 if gpus else 1, "max_concurrency": 2 if overlap else 1}
+    actor = ray.remote(**own, **_OWNED_BY_THE_DRIVER)(Generator)
+    return actor.remote(spec, model, settings.threads, prompts)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from flows.driver.batch_sizes import BatchSizes
 from flows.driver.endings import RunInterruptedError
 from flows.driver.interrupts import StopRequest
 from flows.driver.ray_session import RaySession
@@ -28,11 +29,19 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Made:
-    """Rows made by status; how many of them another run had finished meanwhile; what ended the stage early."""
+    """What became of the takes.
+
+    Attributes:
+        statuses: Rows made, by status.
+        dropped: How many of them another run had finished meanwhile.
+        error: What ended the stage early.
+        placements: Where the inference actors' weights lie, each line once.
+    """
 
     statuses: Counter[str]
     dropped: int = 0
     error: Exception | None = None
+    placements: tuple[str, ...] = ()
 
 
 def make_images(
@@ -62,17 +71,18 @@ def make_images(
     left = [take for take in takes if take.job.job_id not in unreadable]
     recorder = Recorder(table, spec.run_id, base=base, commit=settings.commit, failures=settings.failures)
     error: Exception | None = None
+    placements: dict[str, None] = {}
     try:
         with StopRequest() as stop, watch(recorder.snapshot, len(takes)):
             recorder.add([_unreadable_row(take, spec, unreadable[take.job.job_id]) for take in lost])
             if left:
                 session.wait()
-                _dispatch(left, spec, settings, session, recorder, stop)
+                _dispatch(left, spec, settings, session, recorder, stop, placements)
     except Exception as ended:
         log.error("the run ends early: %s", ended)
         error = ended
     recorder.close()
-    return Made(recorder.snapshot(), recorder.dropped, error)
+    return Made(recorder.snapshot(), recorder.dropped, error, tuple(placements))
 
 
 def _unreadable_row(take: Take, spec: RunSpec, reason: str) -> Row:
@@ -87,14 +97,28 @@ def _dispatch(
     session: RaySession,
     recorder: Recorder,
     stop: StopRequest,
+    placements: dict[str, None],
 ) -> None:
+    import ray
+
     from flows.driver.actors import remote_generator, remote_preprocessor  # Ray is imported from here on
     from flows.driver.dispatch import Dispatch, Limits
 
-    products = [[Batch(rows) for rows in batches] for batches in in_batches(takes, settings.ray.batch_rows)]
     gpus = _gpus_each(settings)
+    most = settings.ray.max_batch_rows if gpus else settings.ray.batch_rows
+    products = [[Batch(rows) for rows in batches] for batches in in_batches(takes, max(most, settings.ray.batch_rows))]
     lanes = min(_lanes(settings, gpus), sum(len(batches) for batches in products))
-    schedule = Schedule(products, lanes, window_rows=settings.ray.window_rows, in_flight=settings.ray.in_flight)
+    overlap = _overlaps(gpus)
+    schedule = Schedule(
+        products,
+        lanes,
+        window_rows=settings.ray.window_rows,
+        in_flight=settings.ray.in_flight,
+        overlap=overlap,
+        sizes=BatchSizes(settings.ray.batch_rows, most, hang_seconds=settings.ray.hang_seconds),
+        size_of=lambda take: take.job.working_size,
+    )
+    prompts = ray.put(_texts(takes) if gpus else ())
 
     def refuse(take: Take, refusal: Refusal) -> Row:
         return failed_row(
@@ -106,6 +130,10 @@ def _dispatch(
             kills=refusal.kills,
         )
 
+    def loaded(line: str) -> None:
+        log.info("%s", line)
+        placements.setdefault(line)
+
     def tick() -> None:
         session.check()
         recorder.tick()
@@ -114,9 +142,12 @@ def _dispatch(
         schedule,
         lanes=lanes,
         make_preparer=lambda: remote_preprocessor(spec, settings.ray),
-        make_generator=lambda: remote_generator(spec, settings.model, settings.ray, gpus=gpus),
+        make_generator=lambda: remote_generator(
+            spec, settings.model, settings.ray, gpus=gpus, overlap=overlap, prompts=prompts
+        ),
         refuse=refuse,
         deliver=recorder.add,
+        loaded=loaded,
         tick=tick,
         stopping=lambda: stop.wanted,
         limits=Limits(
@@ -134,6 +165,16 @@ def _gpus_each(settings: Settings) -> float:
     if settings.ray.generator_gpus is not None:
         return settings.ray.generator_gpus
     return 1.0 if settings.model.device != "cpu" and _gpus_there() else 0.0
+
+
+def _overlaps(gpus: float) -> bool:
+    """Whether images are finished while the next ones are sampled: on a CPU the two would share it."""
+    return gpus > 0
+
+
+def _texts(takes: Sequence[Take]) -> tuple[str, ...]:
+    """Every text that is to be encoded, in the order in which it is first asked for."""
+    return tuple(dict.fromkeys(text for take in takes for text in (take.job.prompt, take.job.negative) if text))
 
 
 def _lanes(settings: Settings, gpus: float) -> int:

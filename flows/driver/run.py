@@ -52,6 +52,7 @@ class RunSummary:
         report: Address of the contact sheet, if one was written.
         seconds: Wall time in seconds by stage.
         error: What ended the run early, if anything.
+        placements: Where the workers' weights lie, each line once.
     """
 
     run_id: str
@@ -65,6 +66,7 @@ class RunSummary:
     report: str | None
     seconds: dict[str, float]
     error: Exception | None = None
+    placements: tuple[str, ...] = ()
 
     @property
     def made(self) -> int:
@@ -142,4 +144,5 @@ def run_stages(
         report=report,
         seconds=seconds,
         error=made.error,
+        placements=made.placements,
     )

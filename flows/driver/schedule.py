@@ -8,16 +8,24 @@ The rules that a run lives by:
 * Batches of one product stay on one lane, so that the actor's canvas cache is used; only a lane with nothing left
   to do takes work from another.
 * A lane holds at most `window_rows` rows beyond what waits in the sheet, so that memory does not grow with the run.
-* An actor runs one batch at a time and has one more queued. When it dies, only the head batch can be the reason: the
-  queued one goes back without a mark.
-* A head batch of several rows is split, and its rows are asked alone before any of them is judged. A row that has
-  then ended `lone_kills` actors by itself is given up.
+* An actor runs one batch at a time and has one more queued. When it dies, the head batch is suspected, and the queued
+  one goes back without a mark. It may have been the queued one all the same: an answer is lost with an actor that dies
+  right after it (in one of six deaths on an idle machine).
+* With `overlap` an actor begins with the second batch while it finishes the images of the first. When it dies, either
+  can be the reason: both are asked again row by row.
+* So a suspect is asked again with nothing before it and nothing behind it, and only then the actor's death is certainly
+  its own.
+* A head batch of several rows is split, and its rows are asked one by one before any of them is judged. A row that was
+  `lone_kills` times the head when an actor died is given up.
+* A batch is cut to the number of rows that fit, by what was learned of its size (`BatchSizes`).
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
+
+from flows.driver.batch_sizes import BatchSizes
 
 T = TypeVar("T")
 
@@ -32,6 +40,12 @@ class Batch(Generic[T]):
     kills: int = 0  # actors that died while it ran and it was a single row
     prepare_kills: int = 0  # preprocessing actors that died on its photo
     losses: int = 0  # times its canvas was lost together with a node
+    alone: bool = False  # an actor is asked for nothing else meanwhile
+
+    @property
+    def suspect(self) -> bool:
+        """Whether it may be what an actor died of."""
+        return self.alone or self.kills > 0
 
     def split(self, size: int) -> list["Batch[T]"]:
         """The same rows in batches of `size`, sharing the canvas and the count of attempts."""
@@ -63,12 +77,17 @@ class Schedule(Generic[T]):
         window_rows: int,
         in_flight: int = 2,
         lone_kills: int = 2,
+        overlap: bool = False,
+        sizes: BatchSizes | None = None,
+        size_of: Callable[[T], Hashable] = lambda row: None,
     ) -> None:
         self._unclaimed: deque[Sequence[Batch[T]]] = deque(batches for batches in products if batches)
         self._lanes: list[_Lane[T]] = [_Lane() for _ in range(lanes)]
         self._window_rows = window_rows
         self._in_flight = in_flight
         self._lone_kills = lone_kills
+        self._overlap = overlap
+        self._sizes, self._size_of = sizes, size_of
         self.unresolved = sum(len(batch.rows) for batches in self._unclaimed for batch in batches)
 
     # -- what to start next ------------------------------------------------------------------------------------------
@@ -87,11 +106,13 @@ class Schedule(Generic[T]):
     def next_to_run(self, index: int) -> Batch[T] | None:
         """The batch that the actor of lane `index` should be asked for now, or None."""
         lane = self._lanes[index]
-        if len(lane.running) >= self._in_flight:
+        if len(lane.running) >= self._in_flight or any(batch.suspect for batch in lane.running):
             return None
         if not lane.ready and not self._take_ready(lane):
             return None
-        batch = lane.ready.popleft()
+        if lane.running and lane.ready[0].suspect:
+            return None  # it waits until it can run with nothing before it and nothing behind it
+        batch = self._cut(lane, lane.ready.popleft())
         batch.attempts += 1
         lane.running.append(batch)
         return batch
@@ -109,37 +130,56 @@ class Schedule(Generic[T]):
         self._lanes[index].preparing.remove(batch)
         self._resolve(batch)
 
-    def preparer_died(self, index: int, batch: Batch[T], *, head: bool) -> bool:
-        """A preprocessing actor died with `batch` in its queue; True when its rows are to be quarantined.
+    def preparer_died(self, index: int, batch: Batch[T]) -> bool:
+        """A preprocessing actor died with `batch` at the head of its queue.
 
         All rows of a batch share the photo, so the batch is judged as one.
+
+        Returns:
+            True when its rows are to be quarantined; otherwise it is still being prepared, and is to be asked of
+            another actor, with nothing behind it.
         """
+        batch.prepare_kills += 1
+        if batch.prepare_kills < self._lone_kills:
+            return False
+        self._lanes[index].preparing.remove(batch)
+        self._resolve(batch)
+        return True
+
+    def not_prepared(self, index: int, batch: Batch[T]) -> None:
+        """The actor that was asked for `batch` is gone, and never came to it."""
         lane = self._lanes[index]
         lane.preparing.remove(batch)
-        batch.prepare_kills += head
-        if batch.prepare_kills >= self._lone_kills:
-            self._resolve(batch)
-            return True
         lane.claimed.appendleft(batch)
-        return False
 
     def finished(self, index: int, batch: Batch[T]) -> None:
         """Every row of `batch` is resolved: durably written, or failed for a reason of its own."""
         self._lanes[index].running.remove(batch)
         self._resolve(batch)
 
-    def actor_died(self, index: int) -> Batch[T] | None:
-        """The actor of a lane is gone; returns the single row that has to be quarantined for it, if any."""
+    def actor_died(self, index: int, *, by_head: bool = False) -> Batch[T] | None:
+        """The actor of a lane is gone.
+
+        Args:
+            index: Of the lane.
+            by_head: It said itself that the head batch was the reason.
+
+        Returns:
+            The single row that has to be quarantined for it, if any.
+        """
         lane = self._lanes[index]
         running, lane.running = list(lane.running), deque()
-        for sibling in reversed(running[1:]):
+        begun = 2 if self._overlap and not by_head else 1
+        suspects, behind = running[:begun], running[begun:]
+        for sibling in reversed(behind):
             sibling.attempts -= 1
             lane.ready.appendleft(sibling)
-        if not running:
+        if not suspects:
             return None
-        head = running[0]
-        if len(head.rows) > 1:
-            lane.ready.extend(head.split(1))
+        head = suspects[0]
+        if len(suspects) > 1 or len(head.rows) > 1:
+            rows = [row for batch in suspects for row in batch.split(1)]
+            lane.ready.extend(replace(row, alone=self._overlap) for row in rows)
             return None
         head.kills += 1
         if head.kills >= self._lone_kills:
@@ -147,6 +187,18 @@ class Schedule(Generic[T]):
             return head
         lane.ready.append(head)
         return None
+
+    def fitted(self, batch: Batch[T], seconds: float) -> None:
+        """All rows of a batch were made at once, in so many seconds."""
+        if self._sizes is not None:
+            self._sizes.fitted(self._size_of(batch.rows[0]), len(batch.rows), seconds)
+
+    def exceeded(self, batch: Batch[T]) -> int:
+        """A batch did not fit into memory; returns how many of its rows may."""
+        rows = len(batch.rows)
+        if self._sizes is None:
+            return (rows + 1) // 2
+        return self._sizes.exceeded(self._size_of(batch.rows[0]), rows)
 
     def ask_again(self, index: int, batch: Batch[T], size: int) -> bool:
         """Ask the rows of a running batch again, `size` at a time; False when that is no smaller than it was."""
@@ -182,6 +234,14 @@ class Schedule(Generic[T]):
 
     def _rows_held(self, index: int) -> int:
         return sum(len(batch.rows) for batch in self._lanes[index].held())
+
+    def _cut(self, lane: _Lane[T], batch: Batch[T]) -> Batch[T]:
+        """The first rows of a batch, as many as fit; the others stay at the head of the lane."""
+        limit = self._sizes.limit(self._size_of(batch.rows[0])) if self._sizes is not None else len(batch.rows)
+        if len(batch.rows) <= limit:
+            return batch
+        lane.ready.appendleft(replace(batch, rows=batch.rows[limit:]))
+        return replace(batch, rows=batch.rows[:limit])
 
     def _resolve(self, batch: Batch[T]) -> None:
         self.unresolved -= len(batch.rows)

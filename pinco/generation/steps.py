@@ -4,8 +4,8 @@
     encode -> generate                          on an inference actor, once per canvas and once per batch
     finish_image -> write_row                   on the inference actor, once per image
 
-`prepare` and `make_rows` string them together for the actors; the replay and the benchmark's plain loop call the
-same two.
+`prepare`, `sample` and `finish_rows` string them together for the actors, which finish images while the next ones are
+sampled; `make_rows` is the latter two in one.
 """
 
 from __future__ import annotations
@@ -193,23 +193,50 @@ def prepare(job: Job, spec: RunSpec, cutouts: CutoutCache) -> PlacedProduct:
     return place_product(cutout, photo, job, spec)
 
 
-def make_rows(
-    takes: Sequence[Take], placed: PlacedProduct, model: Model, spec: RunSpec, store: Store, *, attempts: int = 1
-) -> list[Row]:
-    """The other four steps for takes of one canvas. What fails in a single image's finish fails that row alone."""
+@dataclass(frozen=True)
+class Sampled:
+    """Raw images `[h, w, 3]` of one canvas, and how many seconds each of them took."""
+
+    encoded: EncodedProduct
+    raws: list[U8]
+    seconds: float
+
+
+def sample(takes: Sequence[Take], placed: PlacedProduct, model: Model, spec: RunSpec) -> Sampled:
+    """The two steps that need the device, for takes of one canvas."""
     began = time.perf_counter()
     encoded = encode(model, placed, takes[0].job, spec)
     raws = generate(model, encoded, takes)
-    share = (time.perf_counter() - began) / len(takes)
+    return Sampled(encoded, raws, (time.perf_counter() - began) / len(takes))
+
+
+def finish_rows(
+    sampled: Sampled,
+    takes: Sequence[Take],
+    placed: PlacedProduct,
+    model: Model,
+    spec: RunSpec,
+    store: Store,
+    *,
+    attempts: int = 1,
+) -> list[Row]:
+    """The last two steps, on the CPU. What fails in a single image's finish fails that row alone."""
     rows = []
-    for take, raw in zip(takes, raws, strict=True):
+    for take, raw in zip(takes, sampled.raws, strict=True):
         try:
-            finished = finish_image(raw, placed, encoded, model, identity_of(take, model, spec), spec)
-            finished = replace(finished, seconds=finished.seconds + share)
+            finished = finish_image(raw, placed, sampled.encoded, model, identity_of(take, model, spec), spec)
+            finished = replace(finished, seconds=finished.seconds + sampled.seconds)
             rows.append(write_row(finished, take, placed, model, spec, store, attempts=attempts))
         except Exception as error:
             rows.append(failed_row(take.job, spec.run_id, error, attempts=attempts))
     return rows
+
+
+def make_rows(
+    takes: Sequence[Take], placed: PlacedProduct, model: Model, spec: RunSpec, store: Store, *, attempts: int = 1
+) -> list[Row]:
+    """`sample` and `finish_rows`, one after the other."""
+    return finish_rows(sample(takes, placed, model, spec), takes, placed, model, spec, store, attempts=attempts)
 
 
 def identity_of(take: Take, model: Model, spec: RunSpec) -> GenerationIdentity:

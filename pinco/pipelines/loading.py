@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
+from torch import nn
 
 from pinco.adapter import PincoAdapter
 from pinco.pipelines.controlnet_folder import ControlNetError, ControlNetFolder
@@ -19,6 +20,9 @@ from pinco.pipelines.memory import Placement, model_bytes, place
 from pinco.pipelines.pipeline import PincoPipeline
 from pinco.pipelines.placement import free_memory, put, quantisation
 from pinco.pipelines.progress import no_progress_bars
+
+ALIGNMENT = 64
+"""Bytes; torch's own memory on the CPU begins at multiples of it."""
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -72,9 +76,13 @@ def load_pipeline(
     with no_progress_bars():
         pipeline_class = family.pipeline_class(name)
         pipe = pipeline_class.from_pretrained(str(backbone), use_safetensors=True, **absent, **loading, **how)
+        loaded = None if adapter is None else PincoAdapter.from_pretrained(str(adapter), **loading)
+        beside = None if control is None else _load_controlnet(control, family, **loading)
+        if dtype == "float32":
+            align([part for part in (*pipe.components.values(), loaded, beside) if isinstance(part, nn.Module)])
         text_stage = put(pipe, placed.name, device, swap=placed.swap)
-        loaded = None if adapter is None else PincoAdapter.from_pretrained(str(adapter), **loading).to(device)
-        beside = None if control is None else _load_controlnet(control, family, **loading).to(device)
+        loaded = loaded and loaded.to(device)
+        beside = beside and beside.to(device)
     defaults = GenerationDefaults.read(backbone, family.usual(pipe.transformer.config))
     return PincoPipeline(
         pipe, loaded, defaults, controlnet=beside, execution=execution, placement=placed, text_stage=text_stage
@@ -91,6 +99,19 @@ def _load_controlnet(folder: ControlNetFolder, family: PipelineFamily, **loading
     loading["torch_dtype"] = loading.pop("dtype")
     controlnet, options = family.controlnet_class(), {**family.controlnet_options, **loading}
     return controlnet.from_pretrained(str(folder.path), use_safetensors=True, **options)
+
+
+def align(modules: Iterable[nn.Module]) -> None:
+    """Copy weights that lie at odd addresses, in place.
+
+    Files are mapped into memory, and nothing in them is aligned. The CPU's matrix products take other ways for such
+    addresses, with other last bits: images would depend on how the files are laid out, which their ids do not say. In
+    half precision, which large backbones have, weights stay mapped: processes share them in the page cache.
+    """
+    for module in modules:
+        for tensor in (*module.parameters(), *module.buffers()):
+            if tensor.device.type == "cpu" and tensor.data_ptr() % ALIGNMENT:
+                tensor.data = tensor.data.clone()
 
 
 def _place(

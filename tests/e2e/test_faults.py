@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 import ray
 
+from flows.driver import making
 from flows.driver.actors import Generator
 from flows.settings import FailureSettings, RaySettings
 from pinco.catalog.manifest.schema import Row
+from pinco.catalog.store.access import open_store
 from pinco.catalog.store.base import StoreError
 from pinco.generation.steps import PlacedProduct
 from pinco.generation.take import Take
@@ -59,7 +61,9 @@ class FaultyGenerator(PoisonedGenerator):
         raise StoreError("the bucket does not answer")
 
 
-def test_an_actor_ended_by_kill_9_costs_no_image(shop: Any) -> None:
+@pytest.mark.parametrize("overlap", [False, True])
+def test_an_actor_ended_by_kill_9_costs_no_image(shop: Any, overlap: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(making, "_overlaps", lambda gpus: overlap)
     shop.photo("ball", 40)
     shop.photo("disc", 200)
     sheet = shop.sheet(
@@ -86,10 +90,15 @@ def test_an_actor_ended_by_kill_9_costs_no_image(shop: Any) -> None:
     assert summary.error is None
     assert [row.status for row in rows if row.status in ("failed", "quarantined")] == []
     assert len(rows) == len({row.job_id for row in rows}) == 6
+    assert len(list(open_store(shop.store).list("images/"))) == 6, "nothing is made twice"
     assert max(row.attempts for row in rows) == 2 and min(row.attempts for row in rows) == 1
 
 
-def test_a_row_that_always_kills_its_worker_is_quarantined_alone_and_can_be_retried(shop: Any) -> None:
+@pytest.mark.parametrize("overlap", [False, True])
+def test_a_row_that_always_kills_its_worker_is_quarantined_alone_and_can_be_retried(
+    shop: Any, overlap: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(making, "_overlaps", lambda gpus: overlap)
     shop.photo("ball", 40)
     prompts = ["on grass", "poison", "on sand"]
     sheet = shop.sheet([{"sku": "ball", "prompt": prompt} for prompt in prompts])
