@@ -80,7 +80,6 @@ class Model:
         Raises:
             MissingWeightsError: A folder of weights is not there.
             UnknownPipelineError: The backbone's folder holds something that Pinco cannot run.
-            MethodError: The method is not possible with these weights.
             ControlNetError: The ControlNet cannot be used with the backbone.
             BackboneMismatchError: The adapter was made for another backbone.
             PickledWeightsError: Weights are stored as a pickle.
@@ -94,7 +93,7 @@ class Model:
         cv2.setNumThreads(threads)
         self._threads = threads
         self._weights = find_weights(settings)
-        self._method = ChannelMethods(settings).default
+        self._methods = ChannelMethods(settings)
         self._device = (
             ("cuda" if torch.cuda.is_available() else "cpu") if settings.device == "auto" else settings.device
         )
@@ -139,7 +138,7 @@ class Model:
         found: EncodedProduct | None = self._encoded.get(key)
         if found is None:
             with _faults_named():
-                encoded = self.pipeline.encode_canvas(canvas, method or self._method)
+                encoded = self.pipeline.encode_canvas(canvas, method or self._methods.default)
             segmented = self._segmenter.segment(canvas.image) if self._segmenter else None
             found = self._encoded[key] = EncodedProduct(encoded, canvas.alpha, segmented)
         return found
@@ -189,8 +188,11 @@ class Model:
 
         Args:
             method: What makes the image; None = the settings' method.
+
+        Raises:
+            MethodError: The settings' method is not possible with their weights.
         """
-        name = method or self._method
+        name = method or self._methods.default
         if name not in self._identities:
             self._identities[name] = self._identify(name)
         return self._identities[name]

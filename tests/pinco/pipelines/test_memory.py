@@ -11,6 +11,8 @@ from pinco.adapter import PincoAdapter
 from pinco.pipelines.execution import PLAIN, Execution
 from pinco.pipelines.folder import BackboneFolder
 from pinco.pipelines.memory import KEPT_CANVAS_BYTES, ModelBytes, model_bytes, place
+from tests.families.inpainting import new_sd3_controlnet
+from tests.families.sd3 import new_pipe as new_sd3
 
 GIB = 1 << 30
 LARGE = ModelBytes(text=9 * GIB, transformer=22 * GIB, rest=GIB, adapter=2 * GIB, work=4 * GIB)
@@ -104,3 +106,12 @@ def test_kept_canvases_are_bounded(tmp_path: Path) -> None:
     canvas = 2 * 57 * 4096 * 3072 * 2
     work = _size(empty, tmp_path, pixels=1024 * 1024).work - _size(empty, pixels=1024 * 1024).work
     assert canvas < work <= KEPT_CANVAS_BYTES, "more than one of 2.9 GB, not eight"
+
+
+def test_a_controlnet_is_counted_beside_the_adapter(tmp_path: Path) -> None:
+    controlnet = new_sd3_controlnet()
+    controlnet.save_pretrained(tmp_path / "controlnet")
+    new_sd3().save_pretrained(tmp_path / "backbone")
+    with_one = _size(tmp_path / "backbone", controlnet=tmp_path / "controlnet")
+    assert with_one.adapter == 2 * _parameters(controlnet)
+    assert _size(tmp_path / "backbone").adapter == 0
