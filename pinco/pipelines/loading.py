@@ -110,7 +110,7 @@ def _place(
         folder.path,
         adapter,
         dtype=dtype,
-        quantise=execution.quantise,
+        execution=execution,
         pixels=pixels or folder.defaults.working_pixels,
         token_pixels=folder.size_multiple,
     )

@@ -13,7 +13,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from pinco.pipelines.execution import Execution, PlacementName, Quantise
+from pinco.pipelines.execution import PLAIN, Execution, PlacementName, Quantise
 from pinco.weight_files import files_of_weights
 
 ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -32,6 +32,9 @@ residuals. An upper estimate for the blocks of all known families."""
 
 _DECODER_TENSORS = 10
 """Tensors of pixels x first channels alive at once in a VAE's last decoder block."""
+
+_TAYLOR_TENSORS = 2
+"""Tensors of tokens x width that extrapolation keeps of each block: the last output and its slope."""
 
 _HALVED: Mapping[Quantise, float] = {"none": 1.0, "int8": 0.51, "fp8": 0.51}
 """What quantised weights take of bfloat16, with their scales."""
@@ -115,7 +118,7 @@ def model_bytes(
     adapter: str | Path | None,
     *,
     dtype: str,
-    quantise: Quantise = "none",
+    execution: Execution = PLAIN,
     pixels: int,
     token_pixels: int,
 ) -> ModelBytes:
@@ -125,7 +128,7 @@ def model_bytes(
         backbone: Folder of a diffusers pipeline.
         adapter: Folder of an adapter.
         dtype: What the pipeline computes in.
-        quantise: Number format of the transformer's linear weights.
+        execution: How the pipeline computes.
         pixels: Area of the images.
         token_pixels: Pixels of a token along one side.
     """
@@ -134,17 +137,20 @@ def model_bytes(
     parts = {part.name: _values(part) * item for part in sorted(folder.iterdir()) if part.is_dir()}
     transformer = parts.pop("transformer", 0)
     text = sum(parts.pop(name) for name in list(parts) if name.startswith("text_encoder"))
-    if quantise != "none":
-        transformer = round(transformer * 2 / item * _HALVED[quantise])
+    if execution.quantise != "none":
+        transformer = round(transformer * 2 / item * _HALVED[execution.quantise])
     added = 0 if adapter is None else _values(Path(adapter)) * item
     tokens = pixels // token_pixels**2
-    width = _width(_config(folder / "transformer"))
+    config = _config(folder / "transformer")
+    width = _width(config)
     channels = _config(folder / "vae").get("block_out_channels") or [128]
     step = tokens * width * _STEP_TENSORS * item
     decode = pixels * int(channels[0]) * _DECODER_TENSORS * item
+    blocks = sum(int(config.get(name) or 0) for name in ("num_layers", "num_single_layers"))
+    remembered = _TAYLOR_TENSORS * blocks * tokens * width * item if execution.cache == "taylor" else 0
     canvas = _canvas_bytes(adapter, tokens, item)
     kept = max(canvas, min(canvas * KEPT_CANVASES, KEPT_CANVAS_BYTES))
-    return ModelBytes(text, transformer, sum(parts.values()), added, max(step, decode) + kept)
+    return ModelBytes(text, transformer, sum(parts.values()), added, max(step, decode) + remembered + kept)
 
 
 def _canvas_bytes(adapter: str | Path | None, tokens: int, item: int) -> int:

@@ -26,7 +26,7 @@ class FluxPipelineFamily(PipelineFamily):
 
     pipelines = ("FluxPipeline",)
     packed = True
-    caches = ("first_block",)
+    caches = ("first_block", "taylor")
     repeated_blocks = ("FluxTransformerBlock", "FluxSingleTransformerBlock")
     refused: ClassVar[Mapping[str, str]] = {
         "FluxFillPipeline": f"fills a mask and takes the known image in channels of its own. {_TEXT_TO_IMAGE}",

@@ -25,6 +25,7 @@ class SD3PipelineFamily(PipelineFamily):
 
     pipelines = ("StableDiffusion3Pipeline",)
     packed = False
+    caches = ("taylor",)
     repeated_blocks = ("JointTransformerBlock",)
 
     def usual(self, transformer: Config) -> GenerationDefaults:
