@@ -35,6 +35,7 @@ def load_pipeline(
     local_files_only: bool = True,
     execution: Execution = PLAIN,
     pixels: int | None = None,
+    memory_share: float = 1.0,
 ) -> PincoPipeline:
     """Load a backbone of any known family, and an adapter onto it.
 
@@ -46,6 +47,7 @@ def load_pipeline(
         local_files_only: Never ask the hub.
         execution: How it computes (`BackboneFolder.choose` makes it from settings).
         pixels: Area of the images, by which an automatic placement judges the memory; None = the backbone's usual one.
+        memory_share: What this process may take of an accelerator's memory, which others may be about to fill.
 
     Raises:
         UnknownPipelineError: The folder holds a pipeline of no known family.
@@ -67,12 +69,13 @@ def load_pipeline(
     loading = {"dtype": DTYPES[dtype], "local_files_only": local_files_only}
     how: dict[str, Any] = quantisation(execution.quantise, device, family.unquantised)
     how["variant"] = folder.variant if folder else None
-    placed = _place(folder, adapter, execution, device=device, dtype=dtype, pixels=pixels)
+    free = free_memory(device, memory_share)
+    placed = _place(folder, adapter, execution, free, device=device, dtype=dtype, pixels=pixels)
     with no_progress_bars():
         pipeline_class = family.pipeline_class(name)
         pipe = pipeline_class.from_pretrained(str(backbone), use_safetensors=True, **absent, **loading, **how)
         loaded = None if adapter is None else PincoAdapter.from_pretrained(str(adapter), **loading)
-        if dtype == "float32":
+        if dtype == "float32" and torch.device(device).type == "cpu":
             align([part for part in (*pipe.components.values(), loaded) if isinstance(part, nn.Module)])
         text_stage = put(pipe, placed.name, device, swap=placed.swap)
         loaded = loaded and loaded.to(device)
@@ -97,6 +100,7 @@ def _place(
     folder: BackboneFolder | None,
     adapter: str | Path | None,
     execution: Execution,
+    free: int,
     *,
     device: str,
     dtype: str,
@@ -116,4 +120,4 @@ def _place(
     )
     accelerator = torch.device(device).type != "cpu"
     layers = folder.family.single_layers
-    return place(execution, size, free_memory(device), accelerator=accelerator, single_layers=layers)
+    return place(execution, size, free, accelerator=accelerator, single_layers=layers)

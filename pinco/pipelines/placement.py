@@ -36,10 +36,16 @@ COMPILE_OPTIONS: dict[str, Any] = {"dynamic": False}
 """Of `torch.compile`: one graph for each size of images, which a run has few of."""
 
 
-def free_memory(device: str) -> int:
-    """Bytes that are free on a device; of the CPU, in main memory."""
+def free_memory(device: str, share: float = 1.0) -> int:
+    """Bytes that are free on a device; of the CPU, in main memory.
+
+    Args:
+        device: Which one.
+        share: Of an accelerator's memory that this process may take at most.
+    """
     if torch.device(device).type == "cuda":
-        return int(torch.cuda.mem_get_info(torch.device(device))[0])
+        free, total = torch.cuda.mem_get_info(torch.device(device))
+        return int(min(free, total * share))
     return int(psutil.virtual_memory().available)
 
 

@@ -280,3 +280,8 @@ def test_a_missing_package_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_free_memory_of_the_cpu_is_main_memory() -> None:
     assert placement.free_memory("cpu") > 1 << 20
+
+
+def test_a_process_takes_its_share_of_a_gpu_and_no_more_than_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (60, 80))
+    assert [placement.free_memory("cuda", share) for share in (1.0, 0.5)] == [60, 40]
