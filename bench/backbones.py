@@ -29,7 +29,7 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Backbone:
-    """Counts of one published backbone; parameters, not bytes."""
+    """Counts of one published backbone; parameters, not bytes. An inpainting checkpoint takes no adapter."""
 
     name: str
     hub: str
@@ -37,24 +37,29 @@ class Backbone:
     transformer: int
     text: int
     vae: int
-    adapter: AdapterSizes
-    full_rank: AdapterSizes
+    adapter: AdapterSizes | None
+    full_rank: AdapterSizes | None
     subject_tokens: int
+
+    @property
+    def beside_text(self) -> int:
+        """Parameters of what is neither transformer nor text encoder."""
+        return self.vae + (self.adapter.parameters if self.adapter else 0)
 
     @property
     def resident(self) -> float:
         """GiB of all weights together, with the default adapter."""
-        return HALF * (self.transformer + self.text + self.vae + self.adapter.parameters) / GIB
+        return HALF * (self.transformer + self.text + self.beside_text) / GIB
 
     @property
     def text_elsewhere(self) -> float:
         """GiB at most at a time where the text encoders leave before the transformer comes."""
-        return HALF * max(self.text, self.transformer + self.vae + self.adapter.parameters) / GIB
+        return HALF * max(self.text, self.transformer + self.beside_text) / GIB
 
     @property
     def text_elsewhere_int8(self) -> float:
         """The same with the transformer's weights in 8 bit."""
-        return max(HALF * self.text, self.transformer + HALF * (self.vae + self.adapter.parameters)) / GIB
+        return max(HALF * self.text, self.transformer + HALF * self.beside_text) / GIB
 
 
 def read(path: Path) -> Backbone:
@@ -63,9 +68,10 @@ def read(path: Path) -> Backbone:
     with torch.device("meta"):
         transformer, vae = (_of_diffusers(config[part]) for part in ("transformer", "vae"))
         text = [_of_transformers(part) for part in config["text_encoders"]]
-        adapters = [PincoAdapter(**adapter_config(transformer, vae.config, rank=rank)) for rank in ("auto", None)]
-    default, full = (adapter_sizes(adapter) for adapter in adapters)
-    tokens = (config["side"] // adapters[0].settings.backbone.token_stride) ** 2 // 4
+        ranks = ("auto", None) if config.get("adapter", True) else ()
+        adapters = [PincoAdapter(**adapter_config(transformer, vae.config, rank=rank)) for rank in ranks]
+    tokens = (config["side"] // adapters[0].settings.backbone.token_stride) ** 2 // 4 if adapters else 0
+    default, full = (adapter_sizes(adapter) for adapter in adapters) if adapters else (None, None)
     return Backbone(
         path.stem,
         config["hub"],
@@ -104,6 +110,7 @@ def tables(backbones: list[Backbone]) -> list[str]:
         f"| {b.name} | {b.adapter.layers} x {b.adapter.inner_dim} | {b.adapter.parameters / 1e6:.0f} M "
         f"| {b.full_rank.parameters / 1e6:,.0f} M | {b.adapter.cache_bytes(b.subject_tokens) / 2**20:.0f} MiB |"
         for b in backbones
+        if b.adapter and b.full_rank
     ]
     return lines
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from flows.settings import Settings
@@ -13,8 +14,9 @@ from pinco.catalog.plan.planner import Plan, check_sheet, make_plan, plan_retry
 from pinco.catalog.sheet.channels import read_channels
 from pinco.catalog.sheet.image_requests import SheetSettings
 from pinco.catalog.sheet.problems import SheetProblem
-from pinco.catalog.sheet.reader import read_sheet
+from pinco.catalog.sheet.reader import Sheet, read_sheet
 from pinco.catalog.store.address import absolute
+from pinco.generation.methods import ChannelMethods
 from pinco.generation.take import RunSpec
 from pinco.generation.weights import canvas_size
 from preprocessing.canvas import Placement
@@ -81,8 +83,10 @@ def validate(sheet: str, catalog: str, settings: Settings) -> list[SheetProblem]
 
     Raises:
         SheetError: With all errors at once.
+        MethodError: The method of a channel is not possible with the weights of the settings.
     """
     read = read_sheet(sheet, access=settings.access)
+    _advice(_channels_of(read, settings), settings)
     found = read_catalog(catalog, access=settings.access)
     return check_sheet(read, found, sheet_settings(settings), access=settings.access)
 
@@ -100,14 +104,18 @@ def plan_run(
 
     Raises:
         SheetError: The sheet, the catalog or a photo has errors.
+        MethodError: The method of a channel is not possible with the weights of the settings.
         UnknownRunError: There is no run of that name to retry.
         StoreError: The store cannot be used.
     """
     table = table or open_manifest(request.store, settings.access)
     if isinstance(request, RetryRequest):
-        return plan_retry(table, request.run)
-    return make_plan(
-        read_sheet(request.sheet, access=settings.access),
+        plan = plan_retry(table, request.run)
+        return replace(plan, advice=_advice({job.channel for job in plan.work}, settings))
+    sheet = read_sheet(request.sheet, access=settings.access)
+    advice = _advice(_channels_of(sheet, settings), settings)  # before photos are read: a method may be impossible
+    plan = make_plan(
+        sheet,
         read_catalog(request.catalog, access=settings.access),
         sheet_settings(settings),
         table,
@@ -117,6 +125,17 @@ def plan_run(
         redo=request.redo,
         save_sources=save_sources,
     )
+    return replace(plan, advice=advice if plan.work else None)
+
+
+def _channels_of(sheet: Sheet, settings: Settings) -> set[str]:
+    return {row.channel or settings.sheet.channel for row in sheet.rows}
+
+
+def _advice(names: Collection[str], settings: Settings) -> str | None:
+    """What to say about the methods of these channels; unknown names are the sheet's affair."""
+    channels = read_channels(settings.channels)
+    return ChannelMethods(settings.model).advice([channels[name] for name in names if name in channels])
 
 
 def run_spec(run_id: str, store_uri: str, settings: Settings) -> RunSpec:

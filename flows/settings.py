@@ -132,7 +132,7 @@ class Settings(BaseSettings):
     failures: FailureSettings = FailureSettings()
     prefect: PrefectSettings = PrefectSettings()
     sheet: SheetDefaults = SheetDefaults()
-    # Presets {name: {size, format, quality, profile}} and texts {name: template} that sheets name.
+    # Presets {name: {size, format, quality, profile, method}} and texts {name: template} that sheets name.
     channels: dict[str, dict[str, Any]] = {}
     templates: dict[str, str] = {}
     finish: FinishSettings = FinishSettings()

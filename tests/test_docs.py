@@ -166,7 +166,7 @@ def test_settings_in_the_docs_are_valid(config: str, tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     settings = load_settings()
     assert read_channels(settings.channels)
-    assert [PromptTemplate(text) for text in settings.templates.values()]
+    assert all(PromptTemplate(text) for text in settings.templates.values())
 
 
 def test_readme_lists_every_setting() -> None:

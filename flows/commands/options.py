@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from pinco.methods import METHODS
+
 SheetArgument = Annotated[str, typer.Argument(metavar="SHEET", help="Prompt sheet (CSV): a path or an s3:// address.")]
 StoreArgument = Annotated[str, typer.Argument(metavar="STORE", help="Folder or s3://bucket/prefix.")]
 CatalogOption = Annotated[
@@ -27,9 +29,21 @@ BackboneOption = Annotated[
     str | None,
     typer.Option("--backbone", metavar="PATH", help="Folder or hub id of a backbone. Default: the built-in model."),
 ]
+MethodOption = Annotated[
+    str | None,
+    typer.Option(
+        "--method",
+        metavar="NAME",
+        help=f"By what images match their product: {', '.join(METHODS)}, or auto (by the weights that there are).",
+    ),
+]
 AdapterOption = Annotated[
     str | None,
     typer.Option("--adapter", metavar="PATH", help="Folder of a Pinco adapter for that backbone."),
+]
+ControlNetOption = Annotated[
+    str | None,
+    typer.Option("--controlnet", metavar="PATH", help="Folder of an inpainting ControlNet for that backbone."),
 ]
 PresetOption = Annotated[
     str | None,

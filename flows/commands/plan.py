@@ -6,10 +6,13 @@ import typer
 
 from flows.commands.errors import cli_errors
 from flows.commands.options import (
+    AdapterOption,
     BackboneOption,
     CatalogOption,
+    ControlNetOption,
     EndpointOption,
     LimitOption,
+    MethodOption,
     OnlyOption,
     RedoOption,
     SheetArgument,
@@ -22,6 +25,9 @@ def plan(
     catalog: CatalogOption,
     store: StoreOption,
     backbone: BackboneOption = None,
+    method: MethodOption = None,
+    adapter: AdapterOption = None,
+    controlnet: ControlNetOption = None,
     limit: LimitOption = None,
     only: OnlyOption = None,
     redo: RedoOption = False,
@@ -33,11 +39,19 @@ def plan(
     from pinco.catalog.plan.estimate import in_words
 
     with cli_errors():
-        settings = load_settings(s3_endpoint=s3_endpoint, model__backbone=backbone)
+        settings = load_settings(
+            s3_endpoint=s3_endpoint,
+            model__backbone=backbone,
+            model__method=method,
+            model__adapter=adapter,
+            model__controlnet=controlnet,
+        )
         request = CatalogRequest(sheet, catalog, store, tuple(only or ()), limit, redo)
         planned = plan_run(request, settings)
     for warning in planned.warnings:
         typer.echo(f"warning: {warning}", err=True)
+    if planned.advice:
+        typer.echo(planned.advice, err=True)
     products = len({job.sku for job in planned.jobs})
     typer.echo(f"{len(planned.jobs)} images of {products} products requested.")
     typer.echo(f"{len(planned.done)} are done already.")

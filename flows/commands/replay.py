@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from flows.commands.errors import cli_errors
-from flows.commands.options import AdapterOption, BackboneOption, EndpointOption, StoreArgument
+from flows.commands.options import AdapterOption, BackboneOption, ControlNetOption, EndpointOption, StoreArgument
 
 
 def replay(
@@ -17,6 +17,7 @@ def replay(
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write the image.")],
     backbone: BackboneOption = None,
     adapter: AdapterOption = None,
+    controlnet: ControlNetOption = None,
     s3_endpoint: EndpointOption = None,
 ) -> None:
     """Make an image again from its manifest row, and say how the two compare.
@@ -27,7 +28,12 @@ def replay(
     from pinco.generation.replay import replay as make_again
 
     with cli_errors():
-        settings = load_settings(s3_endpoint=s3_endpoint, model__backbone=backbone, model__adapter=adapter)
+        settings = load_settings(
+            s3_endpoint=s3_endpoint,
+            model__backbone=backbone,
+            model__adapter=adapter,
+            model__controlnet=controlnet,
+        )
         again = make_again(store, generation_id, settings.model, access=settings.access, threads=settings.ray.threads)
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_bytes(again.file)

@@ -10,7 +10,9 @@ from flows.commands.errors import cli_errors, exit_code
 from flows.commands.options import (
     AdapterOption,
     BackboneOption,
+    ControlNetOption,
     EndpointOption,
+    MethodOption,
     PlacementOption,
     PresetOption,
     StoreArgument,
@@ -21,7 +23,9 @@ def retry(
     store: StoreArgument,
     run: Annotated[str, typer.Argument(metavar="RUN", help="Run id, as `pinco manifest show` lists it.")],
     backbone: BackboneOption = None,
+    method: MethodOption = None,
     adapter: AdapterOption = None,
+    controlnet: ControlNetOption = None,
     preset: PresetOption = None,
     placement: PlacementOption = None,
     s3_endpoint: EndpointOption = None,
@@ -41,7 +45,9 @@ def retry(
         settings = load_settings(
             s3_endpoint=s3_endpoint,
             model__backbone=backbone,
+            model__method=method,
             model__adapter=adapter,
+            model__controlnet=controlnet,
             model__preset=preset,
             model__placement=placement,
         )

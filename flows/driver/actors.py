@@ -92,7 +92,7 @@ class Generator:
         if self._model is None:
             raise RuntimeError("load() comes first")
         with self._device:
-            sampled = sample(takes, placed, self._model)
+            sampled = sample(takes, placed, self._model, self._spec)
         return finish_rows(sampled, takes, placed, self._model, self._spec, self._store, attempts=attempts)
 
 

@@ -48,7 +48,7 @@ class Limits:
 
     preparers: int = 1
     in_flight: int = 2
-    start_failures: int = 3  # in a row, before a lane is given up
+    start_failures: int = 3  # in a row, before a lane, or a place of a preprocessing actor, is given up
     hang_seconds: float = 1800.0  # a batch that runs longer than this is taken for a dead actor
     poll_seconds: float = 0.5
 
@@ -61,7 +61,7 @@ class _Call:
     canvas: Any = None
 
 
-@dataclass
+@dataclass(eq=False)
 class _Seat:
     """One actor and the calls it has been given, oldest first: only the first of them can be running."""
 
@@ -70,6 +70,7 @@ class _Seat:
     calls: deque[_Call] = field(default_factory=deque)
     head_since: float = field(default_factory=time.monotonic)
     failures: int = 0
+    suspect: tuple[int, Batch[Any]] | None = None  # lane and batch that a preprocessing actor is asked for first, alone
 
     def pop(self) -> _Call:
         self.head_since = time.monotonic()
@@ -97,7 +98,7 @@ class Dispatch(Generic[Job, Result]):
         limits: Bounds of the loop.
 
     Raises:
-        NoWorkersLeftError: No inference actor can be started. What `deliver`, `tick` and the actors' `load` raise
+        NoWorkersLeftError: No actor of one kind can be started. What `deliver`, `tick` and the actors' `load` raise
             passes through as well.
     """
 
@@ -120,7 +121,7 @@ class Dispatch(Generic[Job, Result]):
         self._refuse, self._deliver, self._tick, self._stopping = refuse, deliver, tick, stopping
         self._loaded = loaded
         self._limits = limits
-        self._preparers = [_Seat(make_preparer()) for _ in range(limits.preparers)]
+        self._preparers = [self._start_preparer() for _ in range(limits.preparers)]
         self._generators: list[_Seat | None] = [self._start_generator() for _ in range(lanes)]
 
     def run(self) -> None:
@@ -141,18 +142,19 @@ class Dispatch(Generic[Job, Result]):
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
+    def _start_preparer(self, failures: int = 0) -> _Seat:
+        actor = self._make_preparer()
+        return _Seat(actor, loading=actor.__ray_ready__.remote(), failures=failures)
+
     def _start_generator(self, failures: int = 0) -> _Seat:
         actor = self._make_generator()
         return _Seat(actor, loading=actor.load.remote(), failures=failures)
 
     def _fill(self) -> None:
-        while any(len(seat.calls) < self._limits.in_flight for seat in self._preparers):
+        while seats := [seat for seat in self._preparers if self._takes_more(seat)]:
             if (task := self._schedule.next_to_prepare()) is None:
                 break
-            lane, batch = task
-            seat = min(self._preparers, key=lambda seat: len(seat.calls))
-            status, canvas = seat.actor.prepare.options(num_returns=2).remote(batch.rows)
-            seat.push(_Call(status, lane, batch, canvas))
+            self._ask_to_prepare(min(seats, key=lambda seat: len(seat.calls)), *task)
         for lane, generator in enumerate(self._generators):
             if generator is None or generator.loading is not None:
                 continue
@@ -160,9 +162,19 @@ class Dispatch(Generic[Job, Result]):
                 ref = generator.actor.generate.remote(run.rows, run.canvas, run.attempts)
                 generator.push(_Call(ref, lane, run))
 
+    def _takes_more(self, preparer: _Seat) -> bool:
+        """Whether a preprocessing actor can be asked for one more; nothing goes behind a batch that is suspected."""
+        suspects = any(call.batch.prepare_kills for call in preparer.calls)
+        return preparer.loading is None and len(preparer.calls) < self._limits.in_flight and not suspects
+
+    @staticmethod
+    def _ask_to_prepare(preparer: _Seat, lane: int, batch: Batch[Any]) -> None:
+        status, canvas = preparer.actor.prepare.options(num_returns=2).remote(batch.rows)
+        preparer.push(_Call(status, lane, batch, canvas))
+
     def _heads(self) -> list[Any]:
-        heads = [seat.calls[0].ref for seat in self._preparers if seat.calls]
-        for seat in self._generators:
+        heads = []
+        for seat in [*self._preparers, *self._generators]:
             if seat is not None and seat.loading is not None:
                 heads.append(seat.loading)
             elif seat is not None and seat.calls:
@@ -172,16 +184,19 @@ class Dispatch(Generic[Job, Result]):
     # -- answers -----------------------------------------------------------------------------------------------------
 
     def _settle(self, ref: Any) -> None:
-        for number, preparer in enumerate(self._preparers):
-            if preparer.calls and preparer.calls[0].ref == ref:
-                return self._settle_prepared(number, preparer)
+        for preparer in self._preparers:
+            if preparer.loading is not None:
+                if preparer.loading == ref:
+                    return self._settle_started(preparer)
+            elif preparer.calls and preparer.calls[0].ref == ref:
+                return self._settle_prepared(preparer)
         for lane, seat in enumerate(self._generators):
             if seat is not None and seat.loading == ref and seat.loading is not None:
                 return self._settle_loaded(lane, seat)
             if seat is not None and seat.calls and seat.calls[0].ref == ref:
                 return self._settle_generated(lane, seat)
 
-    def _settle_prepared(self, number: int, seat: _Seat) -> None:
+    def _settle_prepared(self, seat: _Seat) -> None:
         call = seat.calls[0]
         try:
             ray.get(call.ref)
@@ -191,17 +206,47 @@ class Dispatch(Generic[Job, Result]):
             self._end_rows(call.batch, "failed", _cause(error))
         except RayError as error:
             log.warning("a preprocessing actor died: %s", first_line(error))
-            self._replace_preparer(number, seat, error)
+            self._replace_preparer(seat, error)
         else:
             seat.pop()
             self._schedule.prepared(call.lane, call.batch, call.canvas)
 
-    def _replace_preparer(self, number: int, seat: _Seat, error: BaseException) -> None:
+    def _settle_started(self, seat: _Seat) -> None:
+        try:
+            ray.get(seat.loading)
+        except RayError as error:
+            self._replace_preparer(seat, error)
+        else:
+            seat.loading = None
+            if seat.suspect is not None:
+                self._ask_to_prepare(seat, *seat.suspect)
+
+    def _replace_preparer(self, seat: _Seat, error: BaseException) -> None:
+        """The actor died or is to be left: the head of its queue is suspect, what stood behind it is not."""
         ray.kill(seat.actor)
-        self._preparers[number] = _Seat(self._make_preparer())
-        for position, call in enumerate(seat.calls):
-            if self._schedule.preparer_died(call.lane, call.batch, head=position == 0):
-                self._end_rows(call.batch, "quarantined", error)
+        failures = seat.failures + 1 if seat.loading is not None else 0
+        if failures >= self._limits.start_failures:
+            return self._give_up_preparer(seat, error)
+        fresh = self._start_preparer(failures)
+        self._preparers[self._preparers.index(seat)] = fresh
+        if seat.loading is not None:
+            fresh.suspect = seat.suspect
+            return None
+        head, *behind = seat.calls
+        for call in reversed(behind):
+            self._schedule.not_prepared(call.lane, call.batch)
+        if self._schedule.preparer_died(head.lane, head.batch):
+            self._end_rows(head.batch, "quarantined", error)
+        else:
+            fresh.suspect = (head.lane, head.batch)
+        return None
+
+    def _give_up_preparer(self, seat: _Seat, error: BaseException) -> None:
+        self._preparers.remove(seat)
+        if not self._preparers:
+            raise NoWorkersLeftError(f"no preprocessing actor could be started; the last one said: {first_line(error)}")
+        if seat.suspect is not None:
+            self._schedule.not_prepared(*seat.suspect)
 
     def _settle_loaded(self, lane: int, seat: _Seat) -> None:
         try:
@@ -262,9 +307,9 @@ class Dispatch(Generic[Job, Result]):
         """An actor that has not answered for too long is as good as dead, whether it computes, prepares or loads."""
         oldest = time.monotonic() - self._limits.hang_seconds
         silence = AcceleratorFaultError(f"no answer for {self._limits.hang_seconds:.0f} s")
-        for number, preparer in enumerate(self._preparers):
-            if preparer.calls and preparer.head_since < oldest:
-                self._replace_preparer(number, preparer, silence)
+        for preparer in list(self._preparers):
+            if (preparer.calls or preparer.loading is not None) and preparer.head_since < oldest:
+                self._replace_preparer(preparer, silence)
         for lane, seat in enumerate(self._generators):
             if seat is not None and (seat.calls or seat.loading is not None) and seat.head_since < oldest:
                 self._replace_generator(lane, seat, silence)

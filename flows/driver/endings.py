@@ -6,7 +6,7 @@ from pinco.errors import PincoError
 
 
 class NoWorkersLeftError(PincoError):
-    """No inference actor can be started any more; what was finished is committed, the rest is left for the next run."""
+    """No actor of one kind can be started; what was finished is committed, the rest is left for the next run."""
 
     code = "no_workers_left"
 

@@ -6,6 +6,7 @@ The stages close over their data: nothing but names and numbers goes through Pre
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -25,6 +26,8 @@ from pinco.catalog.plan.planner import Plan
 from pinco.generation.take import Take
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 class Stage(Protocol):
@@ -112,6 +115,8 @@ def run_stages(
     session = RaySession(settings.ray)  # starts beside the reading of the sheet
     try:
         table, plan, adopted = timed("plan", plan_work)
+        if plan.advice:
+            log.warning("%s", plan.advice)
         spec = run_spec(run_id, request.store, settings)
         take = Take.another if isinstance(request, RetryRequest) else Take.first
         takes = [take(job) for job in plan.work]

@@ -8,12 +8,15 @@ The rules that a run lives by:
 * Batches of one product stay on one lane, so that the actor's canvas cache is used; only a lane with nothing left
   to do takes work from another.
 * A lane holds at most `window_rows` rows beyond what waits in the sheet, so that memory does not grow with the run.
-* An actor runs one batch at a time and has one more queued. When it dies, only the head batch can be the reason: the
-  queued one goes back without a mark.
+* An actor runs one batch at a time and has one more queued. When it dies, the head batch is suspected, and the queued
+  one goes back without a mark. It may have been the queued one all the same: an answer is lost with an actor that dies
+  right after it (in one of six deaths on an idle machine).
 * With `overlap` an actor begins with the second batch while it finishes the images of the first. When it dies, either
-  can be the reason: both are asked again row by row, each with nothing else in the actor (`Batch.alone`).
-* A head batch of several rows is split, and its rows are asked alone before any of them is judged. A row that has
-  then ended `lone_kills` actors by itself is given up.
+  can be the reason: both are asked again row by row.
+* So a suspect is asked again with nothing before it and nothing behind it, and only then the actor's death is certainly
+  its own.
+* A head batch of several rows is split, and its rows are asked one by one before any of them is judged. A row that was
+  `lone_kills` times the head when an actor died is given up.
 * A batch is cut to the number of rows that fit, by what was learned of its size (`BatchSizes`).
 """
 
@@ -38,6 +41,11 @@ class Batch(Generic[T]):
     prepare_kills: int = 0  # preprocessing actors that died on its photo
     losses: int = 0  # times its canvas was lost together with a node
     alone: bool = False  # an actor is asked for nothing else meanwhile
+
+    @property
+    def suspect(self) -> bool:
+        """Whether it may be what an actor died of."""
+        return self.alone or self.kills > 0
 
     def split(self, size: int) -> list["Batch[T]"]:
         """The same rows in batches of `size`, sharing the canvas and the count of attempts."""
@@ -98,12 +106,12 @@ class Schedule(Generic[T]):
     def next_to_run(self, index: int) -> Batch[T] | None:
         """The batch that the actor of lane `index` should be asked for now, or None."""
         lane = self._lanes[index]
-        if len(lane.running) >= self._in_flight or any(batch.alone for batch in lane.running):
+        if len(lane.running) >= self._in_flight or any(batch.suspect for batch in lane.running):
             return None
         if not lane.ready and not self._take_ready(lane):
             return None
-        if lane.running and lane.ready[0].alone:
-            return None
+        if lane.running and lane.ready[0].suspect:
+            return None  # it waits until it can run with nothing before it and nothing behind it
         batch = self._cut(lane, lane.ready.popleft())
         batch.attempts += 1
         lane.running.append(batch)
@@ -122,19 +130,27 @@ class Schedule(Generic[T]):
         self._lanes[index].preparing.remove(batch)
         self._resolve(batch)
 
-    def preparer_died(self, index: int, batch: Batch[T], *, head: bool) -> bool:
-        """A preprocessing actor died with `batch` in its queue; True when its rows are to be quarantined.
+    def preparer_died(self, index: int, batch: Batch[T]) -> bool:
+        """A preprocessing actor died with `batch` at the head of its queue.
 
         All rows of a batch share the photo, so the batch is judged as one.
+
+        Returns:
+            True when its rows are to be quarantined; otherwise it is still being prepared, and is to be asked of
+            another actor, with nothing behind it.
         """
+        batch.prepare_kills += 1
+        if batch.prepare_kills < self._lone_kills:
+            return False
+        self._lanes[index].preparing.remove(batch)
+        self._resolve(batch)
+        return True
+
+    def not_prepared(self, index: int, batch: Batch[T]) -> None:
+        """The actor that was asked for `batch` is gone, and never came to it."""
         lane = self._lanes[index]
         lane.preparing.remove(batch)
-        batch.prepare_kills += head
-        if batch.prepare_kills >= self._lone_kills:
-            self._resolve(batch)
-            return True
         lane.claimed.appendleft(batch)
-        return False
 
     def finished(self, index: int, batch: Batch[T]) -> None:
         """Every row of `batch` is resolved: durably written, or failed for a reason of its own."""

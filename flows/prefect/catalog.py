@@ -48,6 +48,8 @@ def catalog(
     retry: str | None = None,
     backbone: str | None = None,
     adapter: str | None = None,
+    method: str | None = None,
+    controlnet: str | None = None,
     only: list[str] | None = None,
     limit: int | None = None,
     redo: bool = False,
@@ -62,12 +64,20 @@ def catalog(
         retry: Id of an earlier run whose failed and quarantined images are to be made, instead of a sheet.
         backbone: Folder of the backbone; empty = the settings'.
         adapter: Folder of the adapter; empty = the settings'.
+        method: By what images match their product; empty = the settings'.
+        controlnet: Folder of the ControlNet; empty = the settings'.
         only: Only these SKUs; empty = all.
         limit: Make at most so many images now.
         redo: Make again what is there.
         settings: Settings of this run by section, where they differ from the worker's own.
     """
-    loaded = load_settings(settings, model__backbone=backbone, model__adapter=adapter)
+    loaded = load_settings(
+        settings,
+        model__backbone=backbone,
+        model__adapter=adapter,
+        model__method=method,
+        model__controlnet=controlnet,
+    )
     request = _request(sheet, catalog, store, retry, tuple(only or ()), limit, redo)
     summary = run_stages(request, loaded, stage=as_task, watch=heartbeat(loaded.prefect.heartbeat_seconds))
     create_markdown_artifact(note(summary), key="catalog-run", description=f"run {summary.run_id}")

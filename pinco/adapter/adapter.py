@@ -7,7 +7,7 @@ ICCV 2025, arXiv 2412.03812.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, Self
 
@@ -18,6 +18,7 @@ from diffusers.utils.torch_utils import unwrap_module
 from torch import Tensor, nn
 
 from pinco.adapter.attachment import AdapterNotAttachedError, AlreadyAttachedError, Attachment
+from pinco.adapter.backbone import at_hand, without_loras
 from pinco.adapter.choice import Layers, Rank, adapter_config
 from pinco.adapter.config import (
     BackboneMismatchError,
@@ -170,7 +171,8 @@ class PincoAdapter(SafetensorsOnly, ModelMixin, ConfigMixin):
             )
         adapter: Self = cls(**config, **options)
         if width == own_width:
-            adapter._start_from(transformer, from_embedder=init_semantic == "backbone" and adapter.semantic_branch)
+            with without_loras(transformer):
+                adapter._start_from(transformer, from_embedder=init_semantic == "backbone" and adapter.semantic_branch)
         return adapter
 
     def _start_from(self, transformer: Any, *, from_embedder: bool) -> None:
@@ -184,7 +186,9 @@ class PincoAdapter(SafetensorsOnly, ModelMixin, ConfigMixin):
             key, value = family.key_value(attentions[number])
             if modulations is not None:
                 key, value = key.after_modulation(*modulations[number]), value.after_modulation(*modulations[number])
-            self.layer(number).start_from(key, value, family.key_norm(attentions[number]))
+            norm = family.key_norm(attentions[number])
+            with nullcontext() if norm is None else at_hand(norm):
+                self.layer(number).start_from(key, value, norm)
 
     @property
     def semantic_branch(self) -> bool:
@@ -279,7 +283,11 @@ class PincoAdapter(SafetensorsOnly, ModelMixin, ConfigMixin):
 
     def gates(self) -> dict[int, Tensor]:
         """`tanh(g)` of every adapted layer, `[H]` or `[1]`: what the adapter has learnt to let in."""
-        return {number: torch.tanh(self.layer(number).gate.value.detach()) for number in self.settings.layers}
+        gates = {}
+        for number in self.settings.layers:
+            with at_hand(self.layer(number).gate):
+                gates[number] = torch.tanh(self.layer(number).gate.value.detach())
+        return gates
 
     def encode(
         self, subject_latents: Tensor, maps: Tensor, *, shape_latents: Tensor | None = None, cache: bool = False

@@ -24,6 +24,9 @@ from pinco.adapter.equation import Form, Runs, reference, separate
 from pinco.adapter.kernels.choice import NATIVE, kernel_for
 from pinco.adapter.merge import merged
 
+MASKING_DEVICES = ("cpu",)
+"""Devices whose fastest kernel takes a mask: a batch of subjects of several lengths is one call there."""
+
 
 def subject_attention(
     q: Tensor,
@@ -66,7 +69,7 @@ def subject_attention(
     dtype = torch.get_autocast_dtype(q.device.type) if torch.is_autocast_enabled(q.device.type) else q.dtype
     q, k, v, ks, vs = (tensor.to(dtype) for tensor in (q, k, v, ks, vs))
     runs = None
-    if keep is not None and lengths is not None and q.device.type != "cpu":  # the CPU's kernel takes a mask
+    if keep is not None and lengths is not None and q.device.type not in MASKING_DEVICES:
         runs = runs_of(lengths)
     if form == "separate":
         return separate(q, k, v, ks, vs, a, b, keep, keep_own, runs)

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pinco.adapter.backbone import at_hand, execution_device
+
 
 @dataclass(frozen=True)
 class Dense:
@@ -36,7 +38,8 @@ class Dense:
 def dense(linear: Any) -> Dense:
     """Read a linear layer, or a convolution whose stride is its kernel (a patch embedder), over packed tokens.
 
-    A quantised layer is read by sending the unit vectors through it, so that any scheme will do.
+    A quantised layer is read by sending the unit vectors through it, so that any scheme will do. Of a layer that has a
+    LoRA, what lies below it is read.
 
     Args:
         linear: The layer.
@@ -44,17 +47,16 @@ def dense(linear: Any) -> Dense:
     Returns:
         The map; a convolution's is `[out, C p p]`, in the order of `pinco.adapter.tokens.pack`.
     """
-    if isinstance(linear, nn.Conv2d):
-        weight = linear.weight.detach().flatten(1).float().cpu()
-        return Dense(weight, weight.new_zeros(weight.shape[0]) if linear.bias is None else linear.bias.float().cpu())
-    plain = type(linear) is nn.Linear
-    if plain:
-        weight = linear.weight.detach().float().cpu()
-        return Dense(weight, weight.new_zeros(weight.shape[0]) if linear.bias is None else linear.bias.float().cpu())
-    device = next(linear.parameters()).device
+    while hasattr(linear, "base_layer"):
+        linear = linear.base_layer
+    with at_hand(linear):
+        plain = type(linear) is nn.Linear and type(linear.weight.data) is Tensor
+        if plain or isinstance(linear, nn.Conv2d):
+            weight, bias = linear.weight.detach().flatten(1).float().cpu(), linear.bias
+            return Dense(weight, weight.new_zeros(weight.shape[0]) if bias is None else bias.detach().float().cpu())
     dtypes = (parameter.dtype for parameter in linear.parameters())
     half = next((dtype for dtype in dtypes if dtype in (torch.float16, torch.bfloat16)), torch.float32)
-    unit = torch.eye(linear.in_features, device=device, dtype=half)
+    unit = torch.eye(linear.in_features, device=execution_device(linear), dtype=half)
     offset = linear(torch.zeros_like(unit[:1]))[0].float()
     return Dense((linear(unit).float() - offset).T.contiguous().cpu(), offset.cpu())
 

@@ -131,7 +131,7 @@ class ImageMaker:
         return self._finish(Take.first(job), placed, spec)
 
     def _finish(self, take: Take, placed: PlacedProduct, spec: RunSpec) -> CatalogImage:
-        encoded = encode(self._model, placed, take.job)
+        encoded = encode(self._model, placed, take.job, spec)
         (raw,) = generate(self._model, encoded, [take])
         identity = identity_of(take, self._model, spec)
         finished = finish_image(raw, placed, encoded, self._model, identity, spec)

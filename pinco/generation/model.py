@@ -22,6 +22,7 @@ from pinco.errors import first_line
 from pinco.evaluation.segmenter import Segmenter
 from pinco.generation.faults import AcceleratorFaultError, DeviceMemoryError, is_accelerator_fault, is_out_of_memory
 from pinco.generation.fingerprint import folder_sha256
+from pinco.generation.methods import ChannelMethods
 from pinco.generation.settings import ModelSettings
 from pinco.generation.weights import find_weights, fingerprint_cache
 from pinco.knobs import knobs_of
@@ -30,6 +31,7 @@ from pinco.pipelines.encoded import EncodedCanvas
 from pinco.pipelines.folder import BackboneFolder
 from pinco.pipelines.loading import load_pipeline
 from pinco.pipelines.memory import KEPT_CANVAS_BYTES, KEPT_CANVASES
+from pinco.pipelines.methods import method_named
 from preprocessing.arrays import U8
 from preprocessing.canvas import Canvas
 
@@ -61,8 +63,6 @@ class ModelDescription:
     """The manifest columns that say what made an image (`pinco.catalog.manifest.schema.Row`)."""
 
     backbone: str
-    backbone_sha256: str
-    adapter_sha256: str | None
     device: str
     threads: int
     environment: str
@@ -82,6 +82,8 @@ class Model:
         Raises:
             MissingWeightsError: A folder of weights is not there.
             UnknownPipelineError: The backbone's folder holds something that Pinco cannot run.
+            MethodError: The method is not possible with these weights.
+            ControlNetError: The ControlNet cannot be used with the backbone.
             BackboneMismatchError: The adapter was made for another backbone.
             PickledWeightsError: Weights are stored as a pickle.
             RemoteCodeError: The backbone comes with program code of its own.
@@ -95,6 +97,7 @@ class Model:
         cv2.setNumThreads(threads)
         self._threads = threads
         self._weights = find_weights(settings)
+        self._method = ChannelMethods(settings).default
         self._device = (
             ("cuda" if torch.cuda.is_available() else "cpu") if settings.device == "auto" else settings.device
         )
@@ -106,6 +109,7 @@ class Model:
             self.pipeline = load_pipeline(
                 self._weights.backbone,
                 self._weights.adapter,
+                controlnet=self._weights.controlnet,
                 device=self._device,
                 dtype=self._dtype,
                 execution=folder.choose(settings.choice, accelerator=self._device != "cpu"),
@@ -115,7 +119,7 @@ class Model:
         log.info("%s", self.placement)
         self._segmenter = self._load_segmenter()
         self._knobs = expanded_knobs(settings, self.pipeline.defaults)
-        self._identity = self._identify()
+        self._identities: dict[str, ModelIdentity] = {}
         self._encoded: LRUCache[str, EncodedProduct] = LRUCache(KEPT_CANVAS_BYTES, getsizeof=_share)
         self.expect(())
 
@@ -125,12 +129,21 @@ class Model:
         placement = self.pipeline.placement
         return placement.line if placement else ""
 
-    def encode(self, canvas: Canvas, key: str) -> EncodedProduct:
-        """`canvas` encoded; the same key again costs nothing while it is among the last few."""
+    def encode(self, canvas: Canvas, key: str, method: str | None = None) -> EncodedProduct:
+        """`canvas` encoded; the same key again costs nothing while it is among the last few.
+
+        Args:
+            canvas: The product, where it stands.
+            key: Names canvas and method.
+            method: What makes its images; None = the settings' method.
+
+        Raises:
+            MethodError: The method is not possible with the loaded weights.
+        """
         found: EncodedProduct | None = self._encoded.get(key)
         if found is None:
             with _faults_named():
-                encoded = self.pipeline.encode_canvas(canvas)
+                encoded = self.pipeline.encode_canvas(canvas, method or self._method)
             segmented = self._segmenter.segment(canvas.image) if self._segmenter else None
             found = EncodedProduct(encoded, canvas.alpha, segmented)
             if _share(found) <= self._encoded.maxsize:
@@ -177,33 +190,42 @@ class Model:
         """Whether the VAE works in tiles on images of (width, height)."""
         return self.pipeline.execution.tiles(size)
 
-    def identity(self) -> ModelIdentity:
-        """What the model and its settings contribute to a generation id."""
-        return self._identity
+    def identity(self, method: str | None = None) -> ModelIdentity:
+        """What the model and its settings contribute to a generation id.
+
+        Args:
+            method: What makes the image; None = the settings' method.
+        """
+        name = method or self._method
+        if name not in self._identities:
+            self._identities[name] = self._identify(name)
+        return self._identities[name]
 
     def description(self) -> ModelDescription:
         """What the manifest says of the model."""
         return ModelDescription(
             self._weights.name,
-            self._identity.backbone_sha256,
-            self._identity.adapter_sha256,
             self._device,
             self._threads,
             environment(),
         )
 
-    def _identify(self) -> ModelIdentity:
-        defaults, adapter, weights = self.pipeline.defaults, self.pipeline.adapter, self._weights
-        execution = self.pipeline.execution
+    def _identify(self, method: str) -> ModelIdentity:
+        """Of the weights those that the method uses, and of the knobs what becomes of them."""
+        defaults, weights, execution = self.pipeline.defaults, self._weights, self.pipeline.execution
+        adapter = self.pipeline.adapter if method == "pinco" else None
+        knobs = defaults.changed(**self._knobs).changed(blending=method_named(method).blending)
         return ModelIdentity(
-            **knobs_of(defaults.changed(**self._knobs)),
+            **knobs_of(knobs),
             max_sequence_length=defaults.max_sequence_length,
             scheduler=type(self.pipeline.pipe.scheduler).__name__,
             dtype=self._dtype,
             prune=bool(adapter and adapter.settings.prune),
             adapter_scale=adapter.scale if adapter else 0.0,
             backbone_sha256=folder_sha256(weights.backbone, fingerprint_cache()),
-            adapter_sha256=folder_sha256(weights.adapter, fingerprint_cache()) if weights.adapter else None,
+            adapter_sha256=_sha256(weights.adapter if method == "pinco" else None),
+            method=method,
+            controlnet_sha256=_sha256(weights.controlnet if method == "controlnet" else None),
             quantise=execution.quantise,
             compile=execution.compile,
             cache=execution.cache,
@@ -216,6 +238,10 @@ class Model:
         path = Path(self._weights.backbone) / folder  # an absolute folder stays itself
         segmenter: Segmenter = Segmenter.from_pretrained(str(path)).eval()
         return segmenter
+
+
+def _sha256(folder: str | None) -> str | None:
+    return None if folder is None else folder_sha256(folder, fingerprint_cache())
 
 
 def expanded_knobs(settings: ModelSettings, defaults: GenerationDefaults) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from pinco.generation.settings import ModelSettings
 from pinco.generation.steps import encode, finish_image, generate, identity_of, prepare
 from pinco.generation.take import RunSpec, Take
 from pinco.knobs import knobs_of
+from pinco.methods import BARE
 from preprocessing.arrays import U8
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def replay(
     _check(asked, identity_of(take, model, spec))
 
     placed = prepare(take.job, spec, CutoutCache(None, spec.recipe))
-    encoded = encode(model, placed, take.job)
+    encoded = encode(model, placed, take.job, spec)
     (raw,) = generate(model, encoded, [take])
     finished = finish_image(raw, placed, encoded, model, asked, spec)
     stored = store.get(key_of_image(row.image_uri))
@@ -102,7 +103,7 @@ def replay(
 
 def _spec(row: Row, asked: GenerationIdentity, store_uri: str, access: StoreAccess) -> RunSpec:
     """The run's settings as the row has them, not as they are today."""
-    channel = Channel(row.channel, asked.delivery_size, asked.format, asked.quality, asked.profile)
+    channel = Channel(row.channel, asked.delivery_size, asked.format, asked.quality, asked.profile, asked.method)
     return RunSpec(
         run_id=row.run_id,
         store_uri=store_uri,
@@ -120,6 +121,8 @@ def _model_settings(row: Row, asked: GenerationIdentity, today: ModelSettings) -
         | {
             "backbone": backbone,
             "dtype": asked.dtype,
+            "method": "auto",  # the image's own is the channel's
+            "adapter": None if asked.method == BARE else today.adapter,
             "preset": None,
             "quantise": asked.quantise,
             "compile": asked.compile,
@@ -140,7 +143,8 @@ def _check(then: GenerationIdentity, now: GenerationIdentity) -> None:
         raise ReplayError(
             "this image cannot be made again with what is here:\n  "
             + "\n  ".join(differing)
-            + "\nName the weights that made it with --backbone and --adapter, or use the Pinco version that made it."
+            + "\nName the weights that made it with --backbone, --adapter and --controlnet, or use the Pinco version "
+            "that made it."
         )
 
 

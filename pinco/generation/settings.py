@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from pinco.knobs import KnobOverrides, knobs_of
+from pinco.methods import MethodName
 from pinco.pipelines.execution import CacheName, Choice, PlacementName, PresetName, Quantise, Tiling
 
 
@@ -15,7 +16,9 @@ class ModelSettings(KnobOverrides):
 
     Attributes:
         backbone: A folder or a hub id; None = the built-in model with its own adapter and segmenter.
+        method: By what an image comes to match its product; "auto" chooses by the weights that there are.
         adapter: Folder of a Pinco adapter for the backbone.
+        controlnet: Folder of an inpainting ControlNet for the backbone.
         segmenter: Folder of a product segmenter.
         device: Where the backbone computes; "auto" takes a GPU if there is one.
         dtype: Number format; "auto" is bfloat16 on a GPU, else float32.
@@ -30,7 +33,9 @@ class ModelSettings(KnobOverrides):
     """
 
     backbone: str | None = None
+    method: Literal["auto", MethodName] = "auto"
     adapter: str | None = None
+    controlnet: str | None = None
     segmenter: str | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"

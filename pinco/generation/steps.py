@@ -111,9 +111,9 @@ def place_product(cutout: Cutout, photo: bytes, job: Job, spec: RunSpec) -> Plac
     return PlacedProduct(canvas, layer, cutout.icc, faithful, cutout.method, cutout.confidence)
 
 
-def encode(model: Model, placed: PlacedProduct, job: Job) -> EncodedProduct:
-    """What the backbone knows of the product: latents, subject tokens, keys and values; kept for the next batches."""
-    return model.encode(placed.canvas, canvas_key(job))
+def encode(model: Model, placed: PlacedProduct, job: Job, spec: RunSpec) -> EncodedProduct:
+    """What the channel's method knows of the product, subject tokens for example; kept for the next batches."""
+    return model.encode(placed.canvas, canvas_key(job), spec.channels[job.channel].method)
 
 
 def generate(model: Model, encoded: EncodedProduct, takes: Sequence[Take]) -> list[U8]:
@@ -171,6 +171,10 @@ def write_row(
         not_scored=scores.not_scored,
         mask_method=placed.mask_method,
         mask_confidence=placed.mask_confidence,
+        backbone_sha256=identity.backbone_sha256,
+        adapter_sha256=identity.adapter_sha256,
+        method=identity.method,
+        controlnet_sha256=identity.controlnet_sha256,
         recipe=Recipe(take.job.ask, identity).to_json(),
         seconds=round(finished.seconds, 3),
         **asdict(model.description()),
@@ -198,10 +202,10 @@ class Sampled:
     seconds: float
 
 
-def sample(takes: Sequence[Take], placed: PlacedProduct, model: Model) -> Sampled:
+def sample(takes: Sequence[Take], placed: PlacedProduct, model: Model, spec: RunSpec) -> Sampled:
     """The two steps that need the device, for takes of one canvas."""
     began = time.perf_counter()
-    encoded = encode(model, placed, takes[0].job)
+    encoded = encode(model, placed, takes[0].job, spec)
     raws = generate(model, encoded, takes)
     return Sampled(encoded, raws, (time.perf_counter() - began) / len(takes))
 
@@ -232,14 +236,14 @@ def make_rows(
     takes: Sequence[Take], placed: PlacedProduct, model: Model, spec: RunSpec, store: Store, *, attempts: int = 1
 ) -> list[Row]:
     """`sample` and `finish_rows`, one after the other."""
-    return finish_rows(sample(takes, placed, model), takes, placed, model, spec, store, attempts=attempts)
+    return finish_rows(sample(takes, placed, model, spec), takes, placed, model, spec, store, attempts=attempts)
 
 
 def identity_of(take: Take, model: Model, spec: RunSpec) -> GenerationIdentity:
     """Everything that decides this image's pixels and file."""
     channel = spec.channels[take.job.channel]
     return GenerationIdentity.of(
-        model.identity(),
+        model.identity(channel.method),
         job_id=take.job.job_id,
         seed=take.seed,
         cutout_recipe=spec.recipe.version(),

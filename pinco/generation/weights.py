@@ -31,14 +31,16 @@ class Weights:
     Attributes:
         name: Goes into the manifest.
         backbone: Of the diffusers pipeline.
-        adapter: None = the bare backbone.
+        adapter: For the method pinco, if there is one.
         segmenter: None = the backbone's own, if it names one.
+        controlnet: For the method controlnet, if there is one.
     """
 
     name: str
     backbone: str
     adapter: str | None
     segmenter: str | None
+    controlnet: str | None = None
 
 
 def find_weights(settings: ModelSettings) -> Weights:
@@ -49,34 +51,37 @@ def find_weights(settings: ModelSettings) -> Weights:
 
     Raises:
         MissingWeightsError: A folder is not there; the message says what to do.
-        PickledWeightsError: The adapter's or the segmenter's weights are a pickle.
+        PickledWeightsError: The adapter's, the segmenter's or the ControlNet's weights are a pickle.
     """
     named_adapter = _named_adapter(settings)
     segmenter = None
     if settings.segmenter:
         segmenter = _folder(settings.segmenter, "segmenter", "leave out model.segmenter for the backbone's own")
         refuse_pickles(segmenter, "segmenter")
+    controlnet = None
+    if settings.controlnet:
+        controlnet = _folder(settings.controlnet, "ControlNet", "leave out --controlnet")
+        refuse_pickles(controlnet, "ControlNet")
     if settings.backbone is None:
         toy = Path(assets())
         if not (toy / BACKBONE).is_dir():
             raise MissingWeightsError(
                 f"the built-in model is not at {toy}: make it with `pinco toy train`, or name another with --backbone"
             )
-        return Weights(
-            NAME, str(toy / BACKBONE), named_adapter or str(toy / ADAPTER), segmenter or str(toy / SEGMENTER)
-        )
+        adapter = named_adapter or str(toy / ADAPTER)
+        return Weights(NAME, str(toy / BACKBONE), adapter, segmenter or str(toy / SEGMENTER), controlnet)
     folder = _folder(settings.backbone, "backbone", "leave out --backbone for the built-in model")
     backbone = _inner(folder, BACKBONE, INDEX)
     if backbone != folder and named_adapter is None and (Path(folder) / ADAPTER / _CONFIG).is_file():
         named_adapter = str(Path(folder) / ADAPTER)
         refuse_pickles(named_adapter, "adapter")
-    return Weights(settings.backbone, backbone, named_adapter, segmenter)
+    return Weights(settings.backbone, backbone, named_adapter, segmenter, controlnet)
 
 
 def _named_adapter(settings: ModelSettings) -> str | None:
     if settings.adapter is None:
         return None
-    without = "the built-in one" if settings.backbone is None else "the bare backbone"
+    without = "the built-in one" if settings.backbone is None else "another method"
     folder = _folder(settings.adapter, "adapter", f"leave out --adapter for {without}")
     adapter = _inner(folder, ADAPTER, _CONFIG)
     refuse_pickles(adapter, "adapter")

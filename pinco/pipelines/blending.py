@@ -1,17 +1,23 @@
 """The one latent blender of all families: after each step the product's region becomes the noised product again.
 
 Blended Latent Diffusion (Avrahami et al., arXiv 2206.02779), as the step-end callback that every diffusers pipeline
-takes. It is the baseline of the measurements and an option of the pipelines; it is never on by itself.
+takes. The method blend lives on it; for the others it is a knob, to measure what it adds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch.nn.functional as F
 from torch import Tensor
+
+from pinco.pipelines.encoded import map_tensor
+
+if TYPE_CHECKING:
+    from pinco.pipelines.pipeline import PincoPipeline
+    from preprocessing.canvas import Canvas
 
 Renoise = Callable[[Any, int, Tensor, Tensor], Tensor]
 """`(scheduler, step, clean, noise)` to the clean latents as noisy as the scheduler leaves them after that step."""
@@ -34,6 +40,23 @@ def latent_mask(alpha: Tensor, vae_scale_factor: int) -> Tensor:
         `[B, 1, h, w]`.
     """
     return F.avg_pool2d(alpha, vae_scale_factor)
+
+
+def known_latents(pipeline: PincoPipeline, canvas: Canvas, latents: Tensor) -> tuple[Tensor, Tensor]:
+    """What is blended in, and where, laid out as the pipeline's latents.
+
+    Args:
+        pipeline: Gives family and sizes.
+        canvas: Gives the mask.
+        latents: `[B, C, h, w]` of the product on a ground.
+
+    Returns:
+        The latents in float32, and the product's share of each of their values.
+    """
+    dims, family = pipeline.dims, pipeline.family
+    alpha = map_tensor(canvas)[:, :1].to(latents.device)
+    mask = latent_mask(alpha, dims.vae_scale_factor).expand(-1, latents.shape[1], -1, -1)
+    return family.in_the_loop(latents.float(), dims), family.in_the_loop(mask, dims)
 
 
 @dataclass(frozen=True)

@@ -14,24 +14,28 @@ from preprocessing.canvas import Canvas
 
 @dataclass(frozen=True)
 class EncodedCanvas:
-    """Made once per canvas by a pipeline's `encode_canvas`.
+    """Made once per canvas by a pipeline's `encode_canvas`. What its method does not need is `None`.
 
     Attributes:
         size: Width and height in pixels.
-        subject: Subject tokens with the keys and values of all layers; `None` for a pipeline without an adapter.
-        clean: Latents of the product on its neutral ground, laid out as the pipeline's latents; only for blending.
+        method: Name of the method that it was encoded for, and that makes its images.
+        canvas: What was encoded.
+        subject: Subject tokens with the keys and values of all layers.
+        clean: Latents of the product on a ground, laid out as the pipeline's latents; only for blending.
         mask: The product's share of each value of `clean`.
     """
 
     size: tuple[int, int]
-    subject: Subject | None
-    clean: Tensor
-    mask: Tensor
+    method: str
+    canvas: Canvas
+    subject: Subject | None = None
+    clean: Tensor | None = None
+    mask: Tensor | None = None
 
     @property
     def nbytes(self) -> int:
         """Bytes of everything that lies on the device."""
-        tensors = [self.clean, self.mask]
+        tensors = [tensor for tensor in (self.clean, self.mask) if tensor is not None]
         if self.subject is not None:
             pairs = (self.subject.cache or {}).values()
             tensors += [self.subject.tokens, *(half for pair in pairs for half in pair or ())]

@@ -38,6 +38,7 @@ class BackboneFolder:
 
     Attributes:
         path: The folder.
+        pipeline: Name of its pipeline's class.
         family: Of its pipeline.
         parts: Names of its components, each of which has a folder.
     """
@@ -60,11 +61,11 @@ class BackboneFolder:
             )
         index = self._index = self._read(INDEX)
         _refuse_code(index, self.path)
-        name = str(index.get("_class_name"))
-        self.family: PipelineFamily = pipeline_family(name, self.path).variant(index)
+        self.pipeline = str(index.get("_class_name"))
+        self.family: PipelineFamily = pipeline_family(self.pipeline, self.path).variant(index)
         refusal = self.family.refusal(index, self.config("transformer"), self.config("vae"))
         if refusal is not None:
-            raise UnsupportedBackboneError(f"the {name} in {self.path} {refusal}")
+            raise UnsupportedBackboneError(f"the {self.pipeline} in {self.path} {refusal}")
         self.parts = components(index)
         for part in self.parts:
             refuse_pickles(self.path / part, f"backbone's {part}")

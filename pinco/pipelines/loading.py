@@ -1,8 +1,8 @@
-"""Load a backbone of any known family, and an adapter onto it."""
+"""Load a backbone of any known family, an adapter onto it, and a ControlNet beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,10 @@ from diffusers import DiffusionPipeline
 from torch import nn
 
 from pinco.adapter import PincoAdapter
+from pinco.pipelines.controlnet_folder import ControlNetError, ControlNetFolder
 from pinco.pipelines.defaults import GenerationDefaults
 from pinco.pipelines.execution import PLAIN, Execution
-from pinco.pipelines.families import pipeline_family
+from pinco.pipelines.families import PipelineFamily, pipeline_family
 from pinco.pipelines.folder import BackboneFolder
 from pinco.pipelines.memory import Placement, model_bytes, place
 from pinco.pipelines.pipeline import PincoPipeline
@@ -30,6 +31,7 @@ def load_pipeline(
     backbone: str | Path,
     adapter: str | Path | None = None,
     *,
+    controlnet: str | Path | None = None,
     device: str = "cpu",
     dtype: str = "float32",
     local_files_only: bool = True,
@@ -37,11 +39,12 @@ def load_pipeline(
     pixels: int | None = None,
     memory_share: float = 1.0,
 ) -> PincoPipeline:
-    """Load a backbone of any known family, and an adapter onto it.
+    """Load a backbone of any known family, an adapter onto it, and a ControlNet beside it.
 
     Args:
         backbone: A folder (or a hub id, with `local_files_only=False`) that diffusers can read.
         adapter: A folder or hub id of a Pinco adapter for this backbone.
+        controlnet: A folder of an inpainting ControlNet for this backbone, which must then be a folder too.
         device: Where everything computes.
         dtype: "float32", "bfloat16" or "float16", of the backbone; the adapter's projections are cast with it.
         local_files_only: Never ask the hub.
@@ -52,6 +55,7 @@ def load_pipeline(
     Raises:
         UnknownPipelineError: The folder holds a pipeline of no known family.
         BackboneMismatchError: The adapter was made for another backbone.
+        ControlNetError: The ControlNet was, or is none for inpainting.
         PickledWeightsError: Weights in a folder are no safetensors.
         RemoteCodeError: The backbone comes with program code of its own.
         ExecutionError: The device or the machine cannot compute that way.
@@ -61,6 +65,7 @@ def load_pipeline(
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
     folder = BackboneFolder(backbone) if Path(backbone).is_dir() else None  # says what is wrong before it is opened
+    control = None if controlnet is None else _controlnet_folder(controlnet, folder, backbone)
     index = DiffusionPipeline.load_config(str(backbone), local_files_only=local_files_only)
     name = index["_class_name"]
     family = pipeline_family(name, backbone).variant(index)
@@ -70,17 +75,33 @@ def load_pipeline(
     how: dict[str, Any] = quantisation(execution.quantise, device, family.unquantised)
     how["variant"] = folder.variant if folder else None
     free = free_memory(device, memory_share)
-    placed = _place(folder, adapter, execution, free, device=device, dtype=dtype, pixels=pixels)
+    placed = _place(folder, (adapter, controlnet), execution, free, device=device, dtype=dtype, pixels=pixels)
     with no_progress_bars():
         pipeline_class = family.pipeline_class(name)
         pipe = pipeline_class.from_pretrained(str(backbone), use_safetensors=True, **absent, **loading, **how)
         loaded = None if adapter is None else PincoAdapter.from_pretrained(str(adapter), **loading)
+        beside = None if control is None else _load_controlnet(control, family, **loading)
         if dtype == "float32" and torch.device(device).type == "cpu":
-            align([part for part in (*pipe.components.values(), loaded) if isinstance(part, nn.Module)])
+            align([part for part in (*pipe.components.values(), loaded, beside) if isinstance(part, nn.Module)])
         text_stage = put(pipe, placed.name, device, swap=placed.swap)
         loaded = loaded and loaded.to(device)
+        beside = beside and beside.to(device)
     defaults = GenerationDefaults.read(backbone, family.usual(pipe.transformer.config))
-    return PincoPipeline(pipe, loaded, defaults, execution=execution, placement=placed, text_stage=text_stage)
+    return PincoPipeline(
+        pipe, loaded, defaults, controlnet=beside, execution=execution, placement=placed, text_stage=text_stage
+    )
+
+
+def _controlnet_folder(path: str | Path, backbone: BackboneFolder | None, named: str | Path) -> ControlNetFolder:
+    if backbone is None:
+        raise ControlNetError(f"a ControlNet needs a backbone in a folder, and {named} is none: download it first")
+    return ControlNetFolder(path, backbone)
+
+
+def _load_controlnet(folder: ControlNetFolder, family: PipelineFamily, **loading: Any) -> Any:
+    loading["torch_dtype"] = loading.pop("dtype")
+    controlnet, options = family.controlnet_class(), {**family.controlnet_options, **loading}
+    return controlnet.from_pretrained(str(folder.path), use_safetensors=True, **options)
 
 
 def align(modules: Iterable[nn.Module]) -> None:
@@ -98,7 +119,7 @@ def align(modules: Iterable[nn.Module]) -> None:
 
 def _place(
     folder: BackboneFolder | None,
-    adapter: str | Path | None,
+    beside: Sequence[str | Path | None],
     execution: Execution,
     free: int,
     *,
@@ -110,9 +131,11 @@ def _place(
     if folder is None:
         name = "resident" if execution.placement == "auto" else execution.placement
         return Placement(name, f"placement: {name}")
+    adapter, controlnet = beside
     size = model_bytes(
         folder.path,
         adapter,
+        controlnet,
         dtype=dtype,
         execution=execution,
         pixels=pixels or folder.defaults.working_pixels,

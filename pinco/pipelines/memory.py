@@ -48,7 +48,7 @@ class ModelBytes:
         text: Text encoders, together.
         transformer: The transformer, quantised where it is to be.
         rest: VAE and everything else of the pipeline.
-        adapter: The adapter.
+        adapter: The adapter, and a ControlNet.
         work: Activations of one image, and the keys and values of canvases.
     """
 
@@ -116,17 +116,19 @@ def place(
 def model_bytes(
     backbone: str | Path,
     adapter: str | Path | None,
+    controlnet: str | Path | None = None,
     *,
     dtype: str,
     execution: Execution = PLAIN,
     pixels: int,
     token_pixels: int,
 ) -> ModelBytes:
-    """What a backbone's and an adapter's folder will take.
+    """What the folders of a backbone, an adapter and a ControlNet will take.
 
     Args:
         backbone: Folder of a diffusers pipeline.
         adapter: Folder of an adapter.
+        controlnet: Folder of a ControlNet, which stays on the device as an adapter does.
         dtype: What the pipeline computes in.
         execution: How the pipeline computes.
         pixels: Area of the images.
@@ -139,7 +141,7 @@ def model_bytes(
     text = sum(parts.pop(name) for name in list(parts) if name.startswith("text_encoder"))
     if execution.quantise != "none":
         transformer = round(transformer * 2 / item * _HALVED[execution.quantise])
-    added = 0 if adapter is None else _values(Path(adapter)) * item
+    added = sum(_values(Path(beside)) * item for beside in (adapter, controlnet) if beside is not None)
     tokens = pixels // token_pixels**2
     config = _config(folder / "transformer")
     width = _width(config)

@@ -1,27 +1,31 @@
-"""Foreground-conditioned generation over a diffusers text-to-image pipeline, the same for all families."""
+"""Foreground-conditioned generation over diffusers' pipelines, the same for all families and methods."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from pinco.adapter import AdapterNotAttachedError, AlreadyAttachedError, PincoAdapter, Subject
-from pinco.adapter.families import family_of
+from pinco.adapter import AdapterNotAttachedError, AlreadyAttachedError, PincoAdapter
 from pinco.errors import PincoError
 from pinco.knobs import knobs_of
-from pinco.pipelines.blending import StepEndBlender, latent_mask
+from pinco.methods import BARE
 from pinco.pipelines.defaults import GenerationDefaults
-from pinco.pipelines.encoded import EncodedCanvas, check_size, image_tensor, map_tensor
+from pinco.pipelines.encoded import EncodedCanvas, check_size
 from pinco.pipelines.execution import PLAIN, Execution
 from pinco.pipelines.families import pipeline_family
 from pinco.pipelines.families.base import Embeddings
 from pinco.pipelines.memory import Placement
-from pinco.pipelines.placement import TextStage, cached_steps, prepare_transformer, tiling
+from pinco.pipelines.methods import method_named
+from pinco.pipelines.methods.base import Asked
+from pinco.pipelines.methods.choice import Given, MethodError, obstacle
+from pinco.pipelines.methods.inpainting import sibling
+from pinco.pipelines.placement import TextStage, prepare_transformer, tiling
 from pinco.pipelines.prompts import PROMPT_BYTES, PromptCache, moved
 from pinco.pipelines.request import GenerationRequest
 from preprocessing.arrays import U8
@@ -39,7 +43,8 @@ class PincoPipeline:
 
     Attributes:
         pipe: The diffusers pipeline.
-        adapter: Attached to its transformer, or None for the bare backbone.
+        adapter: Attached to its transformer, or None.
+        controlnet: A ControlNet for the backbone, or None.
         family: What is special about the pipeline.
         dims: The backbone's sizes.
         defaults: The knobs that a request takes where nothing else is said.
@@ -55,6 +60,7 @@ class PincoPipeline:
         adapter: PincoAdapter | None = None,
         defaults: GenerationDefaults | None = None,
         *,
+        controlnet: Any = None,
         one_at_a_time: bool | None = None,
         prompt_bytes: int = PROMPT_BYTES,
         execution: Execution = PLAIN,
@@ -65,8 +71,9 @@ class PincoPipeline:
 
         Args:
             pipe: A diffusers pipeline of a known family.
-            adapter: None is the bare backbone: the baseline.
+            adapter: For the method pinco; the other methods do not see it.
             defaults: None takes those of the family.
+            controlnet: For the method controlnet.
             one_at_a_time: Give every image the transformer to itself, so that its bytes do not depend on what else is
                 in the call; None does so on the CPU and batches elsewhere.
             prompt_bytes: Embeddings of so many bytes are kept.
@@ -80,8 +87,9 @@ class PincoPipeline:
         """
         self.pipe = pipe
         self.adapter = adapter
+        self.controlnet = controlnet
         self.family = pipeline_family(type(pipe).__name__, "this pipeline").variant(pipe.config)
-        self.dims = family_of(pipe.transformer).dims(pipe.transformer, pipe.vae.config)
+        self.dims = self.family.dims(pipe)
         self.defaults = defaults or self.family.usual(pipe.transformer.config)
         self.execution = execution
         self.placement = placement
@@ -94,7 +102,8 @@ class PincoPipeline:
                 raise AlreadyAttachedError(
                     "the adapter is attached to another backbone than the pipeline's; detach it first"
                 )
-        for part in pipe.components.values():
+        self._inpainting: dict[str, Any] = {}
+        for part in (*pipe.components.values(), controlnet):
             if isinstance(part, nn.Module):
                 part.eval()  # a text encoder made by hand is born with its dropout on
         pipe.set_progress_bar_config(disable=True)
@@ -108,27 +117,27 @@ class PincoPipeline:
         return device
 
     @torch.no_grad()
-    def encode_canvas(self, canvas: Canvas) -> EncodedCanvas:
-        """Everything that the images of a canvas share: the VAE's latents, subject tokens, keys and values.
+    def encode_canvas(self, canvas: Canvas, method: str | None = None) -> EncodedCanvas:
+        """Everything that the images of a canvas share.
+
+        Args:
+            canvas: The product, where it stands.
+            method: Name of the method that will make the images (`pinco.methods`); None = pinco where there is an
+                adapter, else the bare backbone.
 
         Raises:
+            MethodError: The method is not possible with this backbone, or lacks its weights.
             AdapterNotAttachedError: The pipeline's adapter was taken off its backbone.
             ValueError: A canvas whose sides are no multiples of a token's pixels, or without a product.
         """
-        self._check_attached()
+        name = method or (BARE if self.adapter is None else "pinco")
+        given = Given(self.family, type(self.pipe).__name__, self.adapter is not None, self.controlnet is not None)
+        reason = obstacle(name, given)
+        if reason is not None:
+            raise MethodError(reason)
         size = check_size(canvas, self.dims.token_stride)
         with tiling(self.pipe.vae, self.execution.tiles(size)):
-            latents = self.family.encode_image(self.pipe, image_tensor(canvas))
-            maps = map_tensor(canvas).to(latents)
-            shape_latents = None
-            if self.adapter is not None and self.adapter.settings.shape == "vae":
-                shape_latents = self.family.encode_image(self.pipe, self.adapter.extractor.shape_image(maps))
-        subject = None
-        if self.adapter is not None:
-            subject = self.adapter.encode(latents, maps, shape_latents=shape_latents, cache=True)
-        mask = latent_mask(maps[:, :1].float(), self.dims.vae_scale_factor).expand(-1, latents.shape[1], -1, -1)
-        clean, mask = (self.family.in_the_loop(x, self.dims) for x in (latents.float(), mask))
-        return EncodedCanvas(size, subject, clean, mask)
+            return method_named(name).encode(self, canvas, size)
 
     @torch.no_grad()
     def encode_prompts(self, prompts: Iterable[str]) -> int:
@@ -144,7 +153,7 @@ class PincoPipeline:
     def generate(
         self, encoded: EncodedCanvas, requests: Sequence[GenerationRequest], *, ahead: Sequence[str] = ()
     ) -> list[U8]:
-        """The raw image `[h, w, 3]` of every request, in their order.
+        """The raw image `[h, w, 3]` of every request, in their order, by the method that the canvas was encoded for.
 
         Unless each image has the transformer to itself, requests with equal settings go through in one batch.
 
@@ -159,11 +168,13 @@ class PincoPipeline:
                 without it: the images would be the bare backbone's.
             NoTextEncoderError: A prompt must be encoded, and the pipeline was loaded without its text encoders.
         """
-        self._check_attached()
-        if self.adapter is not None and encoded.subject is None:
+        if self.adapter is not None and encoded.method == BARE:
             raise AdapterNotAttachedError(
                 "this canvas was encoded by a pipeline without an adapter: encode it with the pipeline that generates"
             )
+        blending = method_named(encoded.method).blending
+        if blending is not None:
+            requests = [replace(request, blending=blending) for request in requests]
         if self._text_stage is not None:
             needed = [text for request in requests for text in self._texts(request)]
             if any(text not in self.prompts for text in needed):
@@ -174,12 +185,12 @@ class PincoPipeline:
             images.update(zip(group, made, strict=True))
         return [images[number] for number in range(len(requests))]
 
-    def _check_attached(self) -> None:
-        if self.adapter is not None and not self.adapter.attached_to(self.pipe.transformer):
-            raise AdapterNotAttachedError(
-                "the pipeline's adapter is not attached to its backbone any more, so that the images would show no "
-                "product: attach it again (adapter.attach(pipe.transformer)), or make a pipeline without an adapter"
-            )
+    def inpainting(self, method: str) -> Any:
+        """The family's inpainting pipeline for a method, over the parts that are loaded."""
+        if method not in self._inpainting:
+            parts = {} if self.controlnet is None else {"controlnet": self.controlnet}
+            self._inpainting[method] = sibling(self.pipe, self.family.inpainting[method], **parts)
+        return self._inpainting[method]
 
     def _encode_prompt(self, prompt: str) -> Embeddings:
         try:
@@ -204,29 +215,11 @@ class PincoPipeline:
         return list(groups.values())
 
     def _generate_alike(self, encoded: EncodedCanvas, requests: Sequence[GenerationRequest]) -> list[U8]:
-        first, family = requests[0], self.family
-        generators = [torch.Generator("cpu").manual_seed(request.seed) for request in requests]
-        noise = torch.cat([self._noise(generator, encoded.size) for generator in generators]).to(self.device)
-        inputs = dict(self._encoded([request.prompt for request in requests]))
-        if first.true_cfg > 1:
-            inputs |= family.negative(self._encoded([request.negative or "" for request in requests]))
-        if first.blending:
-            start = family.in_the_loop(noise, self.dims)
-            inputs["callback_on_step_end"] = StepEndBlender(encoded.clean, start, encoded.mask, family.renoise)
-        width, height = encoded.size
-        tiles = tiling(self.pipe.vae, self.execution.tiles(encoded.size))
-        with self._seeing(encoded.subject) as subject, tiles, cached_steps(self.pipe, self.execution):
-            images, *_ = self.pipe(
-                **inputs,
-                **subject,
-                **family.knobs(first),
-                **family.sampling(self.pipe, noise, generators, self.dims),
-                width=width,
-                height=height,
-                num_inference_steps=first.steps,
-                output_type="np",
-                return_dict=False,
-            )
+        prompts, negatives = self._encoded([request.prompt for request in requests]), {}
+        if requests[0].true_cfg > 1:
+            negatives = dict(self.family.negative(self._encoded([request.negative or "" for request in requests])))
+        with tiling(self.pipe.vae, self.execution.tiles(encoded.size)):
+            images = method_named(encoded.method).make(self, encoded, Asked(requests, prompts, negatives))
         return [np.asarray(np.rint(image * 255.0), np.uint8) for image in images]
 
     def _encoded(self, prompts: Sequence[str]) -> Embeddings:
@@ -244,13 +237,3 @@ class PincoPipeline:
     def _texts(request: GenerationRequest) -> list[str]:
         """What is to be encoded for a request."""
         return [request.prompt, request.negative or ""] if request.true_cfg > 1 else [request.prompt]
-
-    def _seeing(self, subject: Subject | None) -> AbstractContextManager[dict[str, Any]]:
-        """Yields the arguments by which the pipeline sees a subject."""
-        return nullcontext({}) if self.adapter is None or subject is None else self.adapter.using(subject)
-
-    def _noise(self, generator: torch.Generator, size: tuple[int, int]) -> Tensor:
-        """Noise `[1, C, h, w]`, always drawn in float32 on the CPU: the same on every device."""
-        scale = self.dims.vae_scale_factor
-        shape = (1, self.dims.latent_channels, size[1] // scale, size[0] // scale)
-        return torch.randn(shape, generator=generator, dtype=torch.float32)

@@ -1,16 +1,22 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from flows.planning import CatalogRequest, new_run_id, plan_run, run_spec, sheet_settings, validate
+from flows.planning import CatalogRequest, RetryRequest, new_run_id, plan_run, run_spec, sheet_settings, validate
 from flows.settings import FinishSettings, Settings, SheetDefaults
+from pinco.catalog.ids.job import Job
 from pinco.catalog.manifest.connect import OldManifestError
+from pinco.catalog.manifest.table import open_manifest
 from pinco.catalog.sheet.problems import SheetError
 from pinco.catalog.store.access import open_store
+from pinco.catalog.store.base import StoreError
 from pinco.generation.settings import ModelSettings
+from pinco.generation.take import failed_row
 from pinco.pipelines.families import UnknownPipelineError
+from pinco.pipelines.methods.choice import MethodError
 from preprocessing.canvas import working_size
 from tests.pinco.pipelines.odd_pipeline import make_odd_pipe
 
@@ -82,3 +88,33 @@ def test_a_spec_says_what_the_settings_say(settings: Settings, tmp_path: Path, m
 
 def test_run_ids_differ() -> None:
     assert len({new_run_id() for _ in range(100)}) == 100
+
+
+def test_a_method_that_is_not_possible_stops_a_plan_and_names_the_channel(
+    settings: Settings, request_of: CatalogRequest
+) -> None:
+    """Only channels that the sheet uses count."""
+    wrong = {"size": "96x96", "method": "fill"}
+    unused = settings.model_copy(update={"channels": {**settings.channels, "hero": wrong}})
+    assert plan_run(request_of, unused).work
+    used = settings.model_copy(update={"channels": {"small": wrong}})
+    for call in (
+        lambda: plan_run(request_of, used),
+        lambda: validate(request_of.sheet, request_of.catalog, used),
+    ):
+        with pytest.raises(MethodError, match=r"channel 'small': the method fill is not possible with a FluxPipeline"):
+            call()
+
+
+def test_a_plan_says_once_what_would_be_better_than_blending(
+    settings: Settings, request_of: CatalogRequest, toy: Path, new_job: Callable[..., Job]
+) -> None:
+    assert plan_run(request_of, settings).advice is None  # the built-in model has an adapter
+    model = ModelSettings(backbone=str(toy / "backbone"), working_pixels=64 * 64)
+    alone = settings.model_copy(update={"model": model})
+    assert str(plan_run(request_of, alone).advice).startswith("The method is blend")
+    table = open_manifest(request_of.store)
+    table.append([failed_row(new_job(), "x", StoreError("s"), attempts=1)], run_id="x", batch=1, base=0)
+    assert str(plan_run(RetryRequest(request_of.store, "x"), alone).advice).startswith("The method is blend")
+    asked = alone.model_copy(update={"model": model.model_copy(update={"method": "blend"})})
+    assert plan_run(request_of, asked).advice is None

@@ -18,6 +18,7 @@ from diffusers.models.transformers.transformer_flux import (
 )
 from torch import Tensor, nn
 
+from pinco.adapter.backbone import execution_device
 from pinco.adapter.config import BackboneDims
 from pinco.adapter.families.base import Family, key_norm_kind, vae_scale
 from pinco.adapter.initialise import Dense, dense
@@ -129,8 +130,7 @@ class FluxFamily(Family):
     @torch.no_grad()
     def clean_modulations(self, transformer: Any) -> Sequence[tuple[Tensor, Tensor]]:
         """Shift and scale of every block's input norm at timestep 0, with an empty pooled text embedding."""
-        parameter = next(transformer.time_text_embed.parameters())
-        zero = torch.zeros(1, device=parameter.device, dtype=transformer.dtype)
+        zero = torch.zeros(1, device=execution_device(transformer.time_text_embed), dtype=transformer.dtype)
         pooled = zero.new_zeros(1, transformer.config.pooled_projection_dim)
         extra = (zero + CLEAN_GUIDANCE * 1000,) if transformer.config.guidance_embeds else ()
         conditioning = transformer.time_text_embed(zero, *extra, pooled)

@@ -22,6 +22,7 @@ from diffusers.models.transformers.transformer_flux2 import (
 )
 from torch import Tensor, nn
 
+from pinco.adapter.backbone import execution_device
 from pinco.adapter.config import BackboneDims
 from pinco.adapter.families.base import Family, key_norm_kind, vae_scale
 from pinco.adapter.families.flux import FluxPincoProcessor
@@ -141,7 +142,7 @@ class Flux2Family(Family):
     def clean_modulations(self, transformer: Any) -> Sequence[tuple[Tensor, Tensor]]:
         """Shift and scale at timestep 0: one pair for all double blocks, one for all single blocks."""
         embed = transformer.time_guidance_embed
-        zero = torch.zeros(1, device=next(embed.parameters()).device, dtype=transformer.dtype)
+        zero = torch.zeros(1, device=execution_device(embed), dtype=transformer.dtype)
         conditioning = embed(zero, zero + CLEAN_GUIDANCE * 1000 if transformer.config.guidance_embeds else None)
         pairs = []
         for modulation, blocks in (

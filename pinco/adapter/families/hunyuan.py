@@ -17,6 +17,7 @@ from diffusers.models.attention_processor import HunyuanAttnProcessor2_0
 from diffusers.models.embeddings import apply_rotary_emb, get_2d_rotary_pos_embed
 from torch import Tensor, nn
 
+from pinco.adapter.backbone import at_hand, execution_device
 from pinco.adapter.config import BackboneDims
 from pinco.adapter.equation import Form
 from pinco.adapter.families.base import Family, key_norm_kind, vae_scale
@@ -121,7 +122,7 @@ class HunyuanFamily(Family):
         The norm has weights of its own, and the timestep only shifts it.
         """
         config, dtype = transformer.config, transformer.dtype
-        device = next(transformer.time_extra_emb.parameters()).device
+        device = execution_device(transformer.time_extra_emb)
         text = torch.zeros(1, config.text_len_t5, config.cross_attention_dim_t5, device=device, dtype=dtype)
         side = float(config.sample_size * USUAL_VAE_SCALE)
         sizes = torch.tensor([[side, side, side, side, 0, 0]], device=device, dtype=dtype)
@@ -132,7 +133,9 @@ class HunyuanFamily(Family):
         for block in transformer.blocks:
             norm = block.norm1
             shift = norm.linear(norm.silu(conditioning.float()).to(dtype))[0]
-            modulations.append(((shift + norm.norm.bias).float().cpu(), norm.norm.weight.float().cpu() - 1))
+            with at_hand(norm.norm):
+                bias, weight = norm.norm.bias.float().cpu(), norm.norm.weight.float().cpu()
+            modulations.append((shift.float().cpu() + bias, weight - 1))
         return modulations
 
     def positions(self, transformer: Any, grid: tuple[int, int], device: Any) -> Positions:

@@ -15,6 +15,7 @@ from diffusers import SD3Transformer2DModel
 from diffusers.models.attention_processor import JointAttnProcessor2_0
 from torch import Tensor, nn
 
+from pinco.adapter.backbone import at_hand, execution_device
 from pinco.adapter.config import BackboneDims
 from pinco.adapter.families.base import Family, key_norm_kind, vae_scale
 from pinco.adapter.initialise import Dense, dense
@@ -123,8 +124,7 @@ class SD3Family(Family):
     @torch.no_grad()
     def clean_modulations(self, transformer: Any) -> Sequence[tuple[Tensor, Tensor]]:
         """Shift and scale of every block's input norm at timestep 0, with an empty pooled text embedding."""
-        parameter = next(transformer.time_text_embed.parameters())
-        zero = torch.zeros(1, device=parameter.device, dtype=transformer.dtype)
+        zero = torch.zeros(1, device=execution_device(transformer.time_text_embed), dtype=transformer.dtype)
         conditioning = transformer.time_text_embed(zero, zero.new_zeros(1, transformer.config.pooled_projection_dim))
         joint, image = [], []
         for block in transformer.transformer_blocks:
@@ -146,7 +146,8 @@ class SD3Family(Family):
             ValueError: The image is larger than the backbone's table.
         """
         rows, columns = (side * transformer.config.patch_size for side in grid)
-        return Additive(transformer.pos_embed.cropped_pos_embed(rows, columns)[0].to(device))
+        with at_hand(transformer.pos_embed):
+            return Additive(transformer.pos_embed.cropped_pos_embed(rows, columns)[0].to(device))
 
 
 def _heads(attn: Any, x: Tensor, norm: Any = None) -> Tensor:

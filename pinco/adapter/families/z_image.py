@@ -13,6 +13,7 @@ import torch
 from diffusers.models.transformers.transformer_z_image import ZImageTransformer2DModel, ZSingleStreamAttnProcessor
 from torch import Tensor, nn
 
+from pinco.adapter.backbone import at_hand, execution_device
 from pinco.adapter.config import BackboneDims
 from pinco.adapter.families.base import Family, key_norm_kind, vae_scale
 from pinco.adapter.initialise import Dense, dense
@@ -127,12 +128,13 @@ class ZImageFamily(Family):
         channels have no mean; otherwise this start is near the backbone's, not equal to it.
         """
         embedder = transformer.t_embedder
-        one = torch.ones(1, device=next(embedder.parameters()).device)
+        one = torch.ones(1, device=execution_device(embedder))
         conditioning = embedder(one * transformer.t_scale).to(transformer.dtype)
         pairs = []
         for block in _blocks(transformer):
             scale = block.adaLN_modulation(conditioning)[0].float().cpu().chunk(4)[0]
-            weight = block.attention_norm1.weight.float().cpu()
+            with at_hand(block.attention_norm1):
+                weight = block.attention_norm1.weight.float().cpu()
             pairs.append((torch.zeros_like(scale), (1 + scale) * weight - 1))
         return pairs
 

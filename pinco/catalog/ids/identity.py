@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 from pinco.catalog.ids.canonical import canonical_json, canonical_sha256
 from pinco.catalog.ids.job import MAX_SEED, Ask, Size
 from pinco.knobs import Knobs
+from pinco.methods import BARE
 from preprocessing.canvas import RESAMPLE
 
 GENERATION_CODE = 1
@@ -21,7 +22,7 @@ GENERATION_CODE = 1
 ImageFormat = Literal["png", "jpeg", "webp"]
 IMAGE_FORMATS: tuple[ImageFormat, ...] = ("png", "jpeg", "webp")
 
-_LATER = {"quantise": "none", "compile": False, "cache": "none", "vae_tiling": False}
+_LATER = {"quantise": "none", "compile": False, "cache": "none", "vae_tiling": False, "controlnet_sha256": None}
 """Fields that older recipes do not have, with what held before: left out where it still holds, so that ids stay."""
 
 _FLOATS = ("guidance", "true_cfg", "adapter_scale")
@@ -38,10 +39,13 @@ class ModelIdentity(Knobs):
         prune: Whether subject tokens are kept only under the mask.
         adapter_scale: Strength of the adapter, 0..1.
         backbone_sha256: Hash of the backbone's configuration and sorted tensors.
-        adapter_sha256: The same of the adapter; None = the bare backbone.
+        adapter_sha256: The same of the adapter; None where the method does not use one.
         quantise: Number format of the transformer's linear weights, "none" = `dtype`.
         compile: Whether the transformer's blocks were compiled.
         cache: What steps took over from earlier ones, "none" = nothing.
+        method: By what the image came to match its product (`pinco.methods`). Recipes of before there were several name
+            none: theirs was pinco with an adapter, and without one the bare backbone.
+        controlnet_sha256: Hash of the ControlNet; None where the method does not use one.
     """
 
     max_sequence_length: int
@@ -54,11 +58,17 @@ class ModelIdentity(Knobs):
     quantise: str = "none"
     compile: bool = False
     cache: str = "none"
+    method: str = ""
+    controlnet_sha256: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        object.__setattr__(self, "method", self.method or self._method_without_a_name())
         for name in _FLOATS:
             object.__setattr__(self, name, float(getattr(self, name)))
+
+    def _method_without_a_name(self) -> str:
+        return BARE if self.adapter_sha256 is None else "pinco"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,8 +123,8 @@ class GenerationIdentity(ModelIdentity):
 
     def spelled(self) -> dict[str, Any]:
         """Every field by its name, without the later ones where they say nothing new."""
-        values = asdict(self)
-        return {name: value for name, value in values.items() if (name, value) not in _LATER.items()}
+        later = {**_LATER, "method": self._method_without_a_name()}
+        return {name: value for name, value in asdict(self).items() if (name, value) not in later.items()}
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from pinco.catalog.ids.identity import Recipe
 from pinco.catalog.ids.job import Job
 from preprocessing.canvas import Placement
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 VERSION_KEY = b"pinco.manifest.schema_version"
 
 Status = Literal["ok", "review", "rejected", "failed", "quarantined"]
@@ -90,6 +90,9 @@ SCHEMA = pa.schema(
         _column("sequence", pa.int64()),
         # since version 3
         _column("image_bytes", pa.int64()),
+        # since version 4
+        _column("method", pa.string()),
+        _column("controlnet_sha256", pa.string()),
     ],
     metadata={VERSION_KEY: str(SCHEMA_VERSION).encode()},
 )
@@ -123,6 +126,7 @@ class Row:
             the highest is visible among those that are done, or where none is, among all. Rows with equal content are
             equal whatever their sequence.
         image_bytes: Size of the delivered file.
+        method: By what the image came to match its product (`pinco.methods`).
     """
 
     job_id: str
@@ -173,6 +177,8 @@ class Row:
     created_at: datetime
     sequence: int | None = field(default=None, compare=False)
     image_bytes: int | None = None
+    method: str | None = None
+    controlnet_sha256: str | None = None
 
     def __post_init__(self) -> None:
         if self.status not in STATUSES:

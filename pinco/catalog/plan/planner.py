@@ -42,6 +42,7 @@ class Plan:
         warnings: What the sheet's author should look at.
         base: Version of the manifest that this was judged by; appends of this plan's run name it.
         estimate: How long the work may take.
+        advice: One line on what would make better images, where there is something to say.
     """
 
     jobs: tuple[Job, ...]
@@ -52,6 +53,7 @@ class Plan:
     base: int
     estimate: Estimate
     unreadable: Mapping[str, str] = field(default_factory=dict)
+    advice: str | None = None
 
 
 def check_sheet(

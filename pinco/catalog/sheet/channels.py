@@ -13,6 +13,7 @@ from pinco.catalog.ids.job import Size
 from pinco.catalog.sheet.cells import CellError, parse_size
 from pinco.catalog.sheet.problems import did_you_mean
 from pinco.errors import PincoError
+from pinco.methods import MethodName
 from pinco.validation import in_words, is_unknown_name, shown
 
 UNREADABLE_SIZE: Size = (512, 512)
@@ -29,6 +30,7 @@ class Channel:
         format: Of the image file.
         quality: 1..100, for JPEG and WebP.
         profile: "source" keeps the photo's colour profile, "srgb" converts the picture to sRGB.
+        method: By what its images come to match their products (`pinco.methods`); None = as the settings say.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Channel:
     format: ImageFormat = "png"
     quality: int = 90
     profile: Literal["source", "srgb"] = "source"
+    method: str | None = None
 
     def delivery_size(self, photo: Size | None) -> Size:
         """The size to deliver for a photo of this size; None = the photo's size cannot be read."""
@@ -61,13 +64,14 @@ class _Preset(BaseModel):
     format: ImageFormat = "png"
     quality: int = Field(90, ge=1, le=100)
     profile: Literal["source", "srgb"] = "source"
+    method: MethodName | None = None
 
 
 def read_channels(presets: Mapping[str, Mapping[str, Any]]) -> dict[str, Channel]:
     """The built-in channels and those of the settings, which replace built-in ones of the same name.
 
     Args:
-        presets: `{name: {size, format, quality, profile}}`.
+        presets: `{name: {size, format, quality, profile, method}}`.
 
     Raises:
         ChannelError: With every mistake in every preset.
@@ -78,7 +82,7 @@ def read_channels(presets: Mapping[str, Mapping[str, Any]]) -> dict[str, Channel
         try:
             read = _Preset.model_validate(dict(preset))
             size = parse_size(read.size if isinstance(read.size, str) else f"{read.size[0]}x{read.size[1]}")
-            channels[name] = Channel(name, size, read.format, read.quality, read.profile)
+            channels[name] = Channel(name, size, read.format, read.quality, read.profile, read.method)
         except CellError as error:
             wrong.append(f"channel {name!r}, size: {error} {error.hint}".rstrip())
         except ValidationError as error:

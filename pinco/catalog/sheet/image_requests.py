@@ -6,7 +6,7 @@ Everything that can be checked without reading a photo is checked here, and all 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pinco.catalog.ids.job import MAX_SEED
 from pinco.catalog.photos.finder import PhotoFinder
@@ -129,7 +129,7 @@ def _channel(row: SheetRow, settings: SheetSettings, problems: Problems) -> Chan
         return None
     if row.size is None:
         return channel
-    return Channel(channel.name, row.size, channel.format, channel.quality, channel.profile)
+    return replace(channel, size=row.size)
 
 
 def _prompts(row: SheetRow, photo: CatalogPhoto | None, settings: SheetSettings, problems: Problems) -> list[str]:

@@ -53,9 +53,21 @@ def pipeline_family(pipeline: str, where: object = "the folder") -> PipelineFami
     return _FAMILIES[pipeline]
 
 
+def pipelines_with(method: str) -> list[str]:
+    """Names of all diffusers pipelines that a method can be used with, the weights provided."""
+    return sorted(name for name, family in _FAMILIES.items() if method in family.methods)
+
+
 for _module in pkgutil.iter_modules(__path__, __name__ + "."):
     _family = getattr(importlib.import_module(_module.name), "FAMILY", None)
     if _family is not None:
         register(_family)
 
-__all__ = ["PipelineFamily", "UnknownPipelineError", "UnsupportedBackboneError", "pipeline_family", "register"]
+__all__ = [
+    "PipelineFamily",
+    "UnknownPipelineError",
+    "UnsupportedBackboneError",
+    "pipeline_family",
+    "pipelines_with",
+    "register",
+]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pinco.pipelines.defaults import GenerationDefaults
@@ -35,6 +36,12 @@ class PipelineFamily(ABC):
         packed: Whether the pipeline's latents are packed tokens `[B, N, C p p]`, else `[B, C, h, w]`.
         refused: Related classes that Pinco cannot run, each with a predicate ("is made for ...") that says why not, and
             a sentence that names the way out.
+        text_to_image: Whether the pipelines make an image of noise and a prompt alone, as the methods pinco and blend
+            need it.
+        inpainting: Name of diffusers' inpainting pipeline over the same parts, by method (fill, controlnet).
+        controlnet: Class of the ControlNets for the method controlnet, as their `config.json` has it.
+        controlnet_options: What else `from_pretrained` is told of them, where published configurations do not say it.
+        no_controlnet: Why there is none, as a sentence; empty where nothing more is to say.
         caches: Which `Execution.cache` the transformer has.
         single_layers: Whether its layers can be moved to the device one by one ("offload_sequential").
         unquantised: Parts of the transformer whose weights are never quantised.
@@ -44,10 +51,20 @@ class PipelineFamily(ABC):
     pipelines: ClassVar[tuple[str, ...]]
     packed: ClassVar[bool]
     refused: ClassVar[Mapping[str, str]] = {}
+    text_to_image: ClassVar[bool] = True
+    inpainting: ClassVar[Mapping[str, str]] = {}
+    controlnet: ClassVar[str | None] = None
+    controlnet_options: ClassVar[Mapping[str, Any]] = {}
+    no_controlnet: ClassVar[str] = ""
     caches: ClassVar[tuple[CacheName, ...]] = ()
     single_layers: ClassVar[bool] = True
     unquantised: ClassVar[tuple[str, ...]] = ()
     repeated_blocks: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Names of the methods that these pipelines can be used for, the weights provided."""
+        return (*(("pinco", "blend") if self.text_to_image else ()), *self.inpainting)
 
     # Without torch, for planning.
 
@@ -76,7 +93,29 @@ class PipelineFamily(ABC):
         """
         return None
 
+    def controlnet_refusal(
+        self, config: Config, shapes: Mapping[str, tuple[int, ...]], transformer: Config
+    ) -> str | None:
+        """Why a ControlNet of the class `controlnet` cannot be used for inpainting with a backbone.
+
+        Args:
+            config: The ControlNet's own configuration.
+            shapes: Of its tensors, by name.
+            transformer: Configuration of the backbone's transformer.
+
+        Returns:
+            A predicate ("takes ...") and a sentence, as in `refused`; `None` where it can.
+        """
+        return None
+
     # With torch.
+
+    def dims(self, pipe: Any) -> BackboneDims:
+        """The sizes of a loaded pipeline's backbone."""
+        from pinco.adapter.families import family_of
+
+        dims: BackboneDims = family_of(pipe.transformer).dims(pipe.transformer, pipe.vae.config)
+        return dims
 
     def pipeline_class(self, name: str) -> Any:
         """The class that loads a backbone's folder."""
@@ -149,7 +188,74 @@ class PipelineFamily(ABC):
     def knobs(self, request: GenerationRequest) -> dict[str, Any]:
         """The pipeline's arguments for what a request sets, without size, prompts, noise and steps."""
 
+    # For the methods fill and controlnet.
+
+    def controlnet_class(self) -> Any:
+        """The class that loads a ControlNet's folder."""
+        import diffusers
+
+        return getattr(diffusers, str(self.controlnet))
+
+    def inpainting_arguments(
+        self, method: str, pipe: Any, known: KnownPixels, noise: Tensor, dims: BackboneDims
+    ) -> dict[str, Any]:
+        """The inpainting pipeline's arguments for what is known of the image, and for all that is random.
+
+        Args:
+            method: A key of `inpainting`.
+            pipe: The inpainting pipeline.
+            known: The product's pixels.
+            noise: `[B, C, h, w]` float32; sampling starts from it.
+            dims: The backbone's sizes.
+        """
+        raise NotImplementedError(f"{type(self).__name__} names a pipeline for {method} and not its arguments")
+
+
+@dataclass(frozen=True)
+class KnownPixels:
+    """What an inpainting pipeline is told of the image.
+
+    Attributes:
+        image: `[1, 3, H, W]` in 0..1, the product on neutral grey.
+        background: `[1, 1, H, W]`, 1 where the image is to be painted: wherever the product is not fully opaque.
+    """
+
+    image: Tensor
+    background: Tensor
+
+    def background_of(self, side: int) -> Tensor:
+        """The background grown to whole squares of `side` pixels, so that none of them holds any neutral grey.
+
+        For pipelines that hold the known region at the resolution of latents or tokens.
+        """
+        import torch.nn.functional as F
+
+        return F.interpolate(F.max_pool2d(self.background, side), scale_factor=side)
+
+    def on_black(self) -> Tensor:
+        """The image in -1..1 with black in its background, `[1, 3, H, W]`."""
+        import torch
+
+        return torch.where(self.background > 0, -1.0, 2 * self.image - 1)
+
 
 def latent_side(vae: Config) -> int:
     """Pixels per latent pixel along one side of an `AutoencoderKL`."""
     return int(2 ** (len(vae["block_out_channels"]) - 1))
+
+
+def other_widths(controlnet: Config, transformer: Config) -> str | None:
+    """Why a ControlNet does not fit a transformer, by the widths of their image and text tokens; `None` where it does.
+
+    As `PipelineFamily.controlnet_refusal`.
+    """
+    theirs, ours = (
+        f"{config['num_attention_heads'] * config['attention_head_dim']} and {config['joint_attention_dim']}"
+        for config in (controlnet, transformer)
+    )
+    if theirs == ours:
+        return None
+    return (
+        f"was made for another backbone: its image and text tokens are {theirs} wide, the backbone's {ours}. Name the "
+        "backbone that it was made for"
+    )

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pinco.pipelines.defaults import GenerationDefaults
-from pinco.pipelines.families.base import Config, Embeddings, PipelineFamily
+from pinco.pipelines.families.base import Config, Embeddings, KnownPixels, PipelineFamily
 from pinco.pipelines.families.flux2 import Flux2PipelineFamily
 from pinco.pipelines.request import GenerationRequest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pinco.adapter import BackboneDims
 
 BASE = GenerationDefaults(steps=50, guidance=0.0, true_cfg=4.0, max_sequence_length=512, working_pixels=1024 * 1024)
 DISTILLED = GenerationDefaults(steps=4, guidance=0.0, true_cfg=1.0, max_sequence_length=512, working_pixels=1024 * 1024)
@@ -22,8 +27,9 @@ class Flux2KleinBaseFamily(Flux2PipelineFamily):
     pipelines = ("Flux2KleinPipeline",)
     refused: ClassVar[Mapping[str, str]] = {
         "Flux2KleinKVPipeline": f"is made for reference images, which Pinco does not use. {_TEXT_TO_IMAGE}",
-        "Flux2KleinInpaintPipeline": f"blends the known region in at every step. {_TEXT_TO_IMAGE}",
+        "Flux2KleinInpaintPipeline": f"has the weights of a Flux2KleinPipeline. {_TEXT_TO_IMAGE}, with --method fill",
     }
+    inpainting: ClassVar[Mapping[str, str]] = {"fill": "Flux2KleinInpaintPipeline"}
 
     def usual(self, transformer: Config) -> GenerationDefaults:
         """The pipeline's own."""
@@ -40,6 +46,22 @@ class Flux2KleinBaseFamily(Flux2PipelineFamily):
     def knobs(self, request: GenerationRequest) -> dict[str, Any]:
         """The true guidance; there is no embedded one."""
         return {"guidance_scale": request.true_cfg}
+
+    def inpainting_arguments(
+        self, method: str, pipe: Any, known: KnownPixels, noise: Tensor, dims: BackboneDims
+    ) -> dict[str, Any]:
+        """The known image as latents: given as pixels, it would be made smaller without a word above a megapixel.
+
+        The pipeline shows it to the transformer as a reference image, in as many tokens again, and puts the known
+        tokens in place after each step.
+        """
+        image = (2 * known.image - 1).to(pipe._execution_device, pipe.vae.dtype)
+        return {
+            "image": pipe._patchify_latents(pipe.vae.encode(image).latent_dist.mode()),
+            "mask_image": known.background_of(dims.token_stride),
+            "latents": self.as_argument(noise, dims).to(pipe.transformer.dtype),
+            "strength": 1.0,
+        }
 
 
 class Flux2KleinDistilledFamily(Flux2KleinBaseFamily):

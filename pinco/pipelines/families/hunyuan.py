@@ -31,6 +31,9 @@ class HunyuanPipelineFamily(PipelineFamily):
 
     pipelines = ("HunyuanDiTPipeline",)
     packed = False
+    no_controlnet = (
+        "Its ControlNets were made for edges, depth and poses, and diffusers has no inpainting pipeline for them."
+    )
     single_layers = False  # its pooling reads the weights of layers that it does not call
     unquantised = ("pooler",)
     repeated_blocks = ("HunyuanDiTBlock",)

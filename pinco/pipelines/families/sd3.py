@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pinco.pipelines.defaults import GenerationDefaults
-from pinco.pipelines.families.base import Config, Embeddings, PipelineFamily, latent_side
+from pinco.pipelines.families.base import Config, Embeddings, KnownPixels, PipelineFamily, latent_side, other_widths
 from pinco.pipelines.request import GenerationRequest
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from pinco.adapter import BackboneDims
+
 USUAL_SAMPLE_SIZE = 128
 USUAL_VAE_SIDE = 8
 PROMPT_TOKENS = 256
+MASK_CHANNELS = 1
+CONDITION_EMBEDDER = "pos_embed_input.proj.weight"
+CONTROLNET_SCALE = 0.95
+"""Strength of the ControlNet, as its makers use it."""
 
 
 class SD3PipelineFamily(PipelineFamily):
@@ -26,6 +33,9 @@ class SD3PipelineFamily(PipelineFamily):
     pipelines = ("StableDiffusion3Pipeline",)
     packed = False
     caches = ("taylor",)
+    inpainting: ClassVar[Mapping[str, str]] = {"controlnet": "StableDiffusion3ControlNetInpaintingPipeline"}
+    controlnet: ClassVar[str | None] = "SD3ControlNetModel"
+    controlnet_options: ClassVar[Mapping[str, Any]] = {"extra_conditioning_channels": MASK_CHANNELS}
     repeated_blocks = ("JointTransformerBlock",)
 
     def usual(self, transformer: Config) -> GenerationDefaults:
@@ -49,6 +59,20 @@ class SD3PipelineFamily(PipelineFamily):
         """One patch of latent pixels."""
         return int(transformer["patch_size"]) * latent_side(vae)
 
+    def controlnet_refusal(
+        self, config: Config, shapes: Mapping[str, tuple[int, ...]], transformer: Config
+    ) -> str | None:
+        """One that takes no mask in a channel of its own, or whose tokens have another width.
+
+        The weights tell: the configuration that alimama-creative published does not.
+        """
+        if shapes.get(CONDITION_EMBEDDER, (0, 0))[1] != config["in_channels"] + MASK_CHANNELS:
+            return (
+                "was not made for inpainting: its condition has no channel for the mask, as for edges, depth or poses. "
+                "Name an inpainting ControlNet: alimama-creative's SD3-Controlnet-Inpainting"
+            )
+        return other_widths(config, transformer)
+
     def encode_prompt(self, pipe: Any, prompt: str, max_sequence_length: int) -> Embeddings:
         """CLIP's and T5's tokens `[1, L, D]` and CLIP's pooled embeddings `[1, P]`.
 
@@ -71,6 +95,17 @@ class SD3PipelineFamily(PipelineFamily):
     def knobs(self, request: GenerationRequest) -> dict[str, Any]:
         """Classifier-free guidance."""
         return {"guidance_scale": request.true_cfg}
+
+    def inpainting_arguments(
+        self, method: str, pipe: Any, known: KnownPixels, noise: Tensor, dims: BackboneDims
+    ) -> dict[str, Any]:
+        """Image and mask as tensors, which the pipeline takes as they are. It holds nothing in place in the loop."""
+        return {
+            "control_image": 2 * known.image - 1,
+            "control_mask": known.background,
+            "controlnet_conditioning_scale": CONTROLNET_SCALE,
+            "latents": noise.to(pipe.transformer.dtype),
+        }
 
 
 def _without_a_clip(pipe: Any, prompt: str, max_sequence_length: int) -> tuple[Tensor, Tensor]:

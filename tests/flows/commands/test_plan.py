@@ -45,3 +45,22 @@ def test_a_few_images_take_seconds_and_not_zero_minutes(
 
 def test_a_bad_sheet_ends_with_2(pinco: Pinco, shop: tuple[Path, Path]) -> None:
     assert pinco("plan", "nowhere.csv", "--catalog", shop[1], "--store", "store").exit_code == 2
+
+
+def test_it_says_in_one_line_what_would_be_better_than_blending(
+    pinco: Pinco, shop: tuple[Path, Path], toy: Path
+) -> None:
+    words = ("plan", shop[0], "--catalog", shop[1], "--store", "store", "--backbone", toy / "backbone")
+    assert pinco(*words).output.count("The method is blend") == 1
+    for flags in (("--adapter", toy / "adapter"), ("--method", "blend")):
+        assert "The method is" not in pinco(*words, *flags).output
+
+
+def test_a_method_that_is_not_possible_ends_with_a_sentence(pinco: Pinco, shop: tuple[Path, Path], toy: Path) -> None:
+    words = ("plan", shop[0], "--catalog", shop[1], "--store", "store", "--backbone", toy / "backbone")
+    done = pinco(*words, "--method", "fill")
+    assert (done.exit_code, "fill is not possible with a FluxPipeline" in done.output) == (1, True)
+    done = pinco(*words, "--method", "paint")
+    assert done.exit_code == 1 and "model.method" in done.output and "'auto', 'pinco'" in done.output
+    done = pinco(*words, "--controlnet", "nowhere")
+    assert (done.exit_code, "no ControlNet at nowhere" in done.output) == (1, True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -24,6 +25,13 @@ ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers canno
 
 
 class Preparer:
+    def __init__(self, notes: Path, start_error: str | None = None) -> None:
+        deaths = {None: 0, "dies twice": 2, "dies": 100}[start_error]
+        for number in range(deaths):
+            with contextlib.suppress(FileExistsError):
+                (notes / f"death-{number}").touch(exist_ok=False)
+                os._exit(1)
+
     def prepare(self, rows: Sequence[str]) -> tuple[str, str]:
         if rows[0] == "broken photo":
             raise ValueError("the photo is empty")
@@ -87,6 +95,7 @@ def run(tmp_path: Path) -> Run:
         overlap: bool = False,
         sizes: BatchSizes | None = None,
         said: list[str] | None = None,
+        start_error: str | None = None,
         **limits: Any,
     ) -> dict[str, Any]:
         results: list[Any] = []
@@ -101,7 +110,7 @@ def run(tmp_path: Path) -> Run:
         Dispatch(
             schedule,
             lanes=lanes,
-            make_preparer=lambda: ray.remote(num_cpus=0)(Preparer).remote(),
+            make_preparer=lambda: ray.remote(num_cpus=0)(Preparer).remote(tmp_path, start_error),
             make_generator=lambda: ray.remote(**owned)(Generator).remote(tmp_path, load_error),
             refuse=lambda row, refusal: (row, refusal, 0),
             deliver=results.extend,
@@ -177,6 +186,37 @@ def test_a_broken_photo_fails_its_rows_and_a_fatal_one_is_quarantined(run: Run) 
     assert [ended[row][0].status for row in ("broken photo", "a", "bomb photo")] == ["failed", "failed", "quarantined"]
     assert str(ended["a"][0].error) == "the photo is empty"
     assert ended["b"][0] == 1
+
+
+def test_a_suspected_photo_is_asked_alone_so_that_no_other_answers_are_lost_with_its_actor(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, ask = [], Dispatch._ask_to_prepare
+
+    def note(preparer: Any, lane: int, batch: Batch[str]) -> None:
+        asked.append((batch.rows[0], [call.batch.rows[0] for call in preparer.calls]))
+        ask(preparer, lane, batch)
+
+    monkeypatch.setattr(Dispatch, "_ask_to_prepare", staticmethod(note))
+    ended = run([("bomb photo",)], [("a",)], [("b",)])
+    alone = [("bomb photo", []), ("a", [])]
+    assert asked == [alone[0], ("a", ["bomb photo"]), *alone, ("b", ["a"])]
+    assert (ended["a"][0], ended["b"][0], ended["bomb photo"][0].kills) == (1, 1, 2)
+
+
+def test_no_photo_is_suspected_when_a_preprocessing_actor_dies_before_it_is_up(run: Run) -> None:
+    ended = run([("a",)], [("bomb photo",)], start_error="dies twice")
+    assert (ended["a"][0], ended["bomb photo"][0].kills) == (1, 2)
+
+
+def test_preprocessing_actors_that_cannot_start_end_the_run_and_blame_no_photo(run: Run) -> None:
+    with pytest.raises(NoWorkersLeftError, match="no preprocessing actor could be started"):
+        run([("a",)], start_error="dies", start_failures=2)
+
+
+def test_one_preprocessing_actor_is_enough(run: Run) -> None:
+    ended = run([("a",)], [("bomb photo",)], start_error="dies twice", start_failures=1, preparers=3)
+    assert (ended["a"][0], ended["bomb photo"][0].kills) == (1, 2)
 
 
 def test_a_hung_actor_is_replaced(run: Run) -> None:

@@ -98,3 +98,15 @@ def test_a_retry_asks_for_the_failed_rows_of_one_run_with_other_seeds(
     assert all(take.seed != take.job.seed for take in takes)
     with pytest.raises(UnknownRunError, match="latest runs are: night"):
         run_stages(RetryRequest(asked.store, "another"), SETTINGS)
+
+
+def test_what_would_be_better_than_blending_is_said_once(
+    asked: CatalogRequest, toy: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "make_images", making(Made(Counter(ok=1))))
+    run_stages(asked, SETTINGS)
+    assert "The method is" not in caplog.text
+    model = ModelSettings(backbone=str(toy / "backbone"), working_pixels=4096)
+    run_stages(asked, SETTINGS.model_copy(update={"model": model}))
+    assert [record.getMessage() for record in caplog.records if "The method is blend" in record.getMessage()] != []
+    assert caplog.text.count("The method is blend") == 1

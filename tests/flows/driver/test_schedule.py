@@ -73,6 +73,41 @@ def test_a_batch_is_split_before_any_of_its_rows_is_judged() -> None:
     assert schedule.actor_died(0) is alone[0]
 
 
+def test_a_suspect_runs_with_nothing_before_it_and_nothing_behind_it() -> None:
+    """An answer is lost with an actor that dies right after it, so that the batch behind may have been the reason."""
+    schedule = Schedule(products([[1, 1, 1]]), 1, window_rows=8)
+    prepare_all(schedule)
+    suspect = schedule.next_to_run(0)
+    schedule.next_to_run(0)
+    schedule.actor_died(0)
+    others = [schedule.next_to_run(0), schedule.next_to_run(0)]
+    assert suspect not in others and None not in others
+    schedule.finished(0, others[0])
+    assert schedule.next_to_run(0) is None, "the suspect waits"
+    schedule.finished(0, others[1])
+    assert schedule.next_to_run(0) is suspect
+
+
+def test_nothing_is_asked_behind_a_suspect() -> None:
+    schedule = Schedule(products([[1, 1]]), 1, window_rows=1)
+    prepare_all(schedule)
+    suspect = schedule.next_to_run(0)
+    schedule.actor_died(0)
+    assert schedule.next_to_run(0) is suspect
+    schedule._lanes[0].ready.append(Batch(("late",)))
+    assert schedule.next_to_run(0) is None
+
+
+def test_a_photo_is_given_up_when_it_ended_two_actors_and_others_go_back_unmarked() -> None:
+    schedule = Schedule(products([[1], [1]]), 1, window_rows=8)
+    (lane, head), (_, behind) = schedule.next_to_prepare(), schedule.next_to_prepare()
+    schedule.not_prepared(lane, behind)
+    assert schedule.preparer_died(lane, head) is False
+    assert schedule.next_to_prepare() == (lane, behind) and behind.prepare_kills == 0
+    assert schedule.preparer_died(lane, head) is True
+    assert schedule.unresolved == 1
+
+
 def test_an_idle_actor_that_dies_marks_nobody() -> None:
     schedule = Schedule(products([[1]]), 1, window_rows=8)
     prepare_all(schedule)
@@ -117,7 +152,7 @@ def test_the_work_of_a_closed_lane_is_done_by_the_others() -> None:
     assert not schedule.close_lane(1)
 
 
-FAULTS = st.sampled_from(["ok", "ok", "ok", "die", "memory", "lost", "photo", "preparer"])
+FAULTS = st.sampled_from(["ok", "ok", "ok", "die", "memory", "lost", "photo", "preparer", "unasked"])
 
 
 @settings(max_examples=300, deadline=None)
@@ -151,8 +186,12 @@ def test_every_row_is_resolved_once_whatever_fails(
                 schedule.unprepared(lane, batch)
                 ended.update(batch.rows)
             elif fault == "preparer":
-                if schedule.preparer_died(lane, batch, head=True):
+                if schedule.preparer_died(lane, batch):
                     ended.update(batch.rows)
+                else:  # asked again, it goes well
+                    schedule.prepared(lane, batch, canvas="canvas")
+            elif fault == "unasked":
+                schedule.not_prepared(lane, batch)
             else:
                 schedule.prepared(lane, batch, canvas="canvas")
         for lane, queue in enumerate(queues):

@@ -18,7 +18,8 @@ from flows.settings import RaySettings, Settings
 def test_the_run_form_has_addresses_and_no_data() -> None:
     properties = catalog.parameters.properties
     assert list(properties) == [
-        "sheet", "catalog", "store", "retry", "backbone", "adapter", "only", "limit", "redo", "settings"
+        "sheet", "catalog", "store", "retry", "backbone", "adapter", "method", "controlnet", "only", "limit", "redo",
+        "settings",
     ]  # fmt: skip
     assert catalog.parameters.required == ["store"]
     assert all(field.get("description") for field in properties.values()), "the form says what to enter"

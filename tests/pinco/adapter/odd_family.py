@@ -18,6 +18,7 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.models.embeddings import TimestepEmbedding, Timesteps, get_2d_sincos_pos_embed
 from torch import Tensor, nn
 
+from pinco.adapter.backbone import at_hand
 from pinco.adapter.config import BackboneDims
 from pinco.adapter.families import register
 from pinco.adapter.families.base import Family, key_norm_kind, vae_scale
@@ -194,10 +195,12 @@ class OddFamily(Family):
     @torch.no_grad()
     def clean_modulations(self, transformer: OddTransformer) -> Sequence[tuple[Tensor, Tensor]]:
         conditioning = transformer.conditioning(torch.zeros(1))
-        return [
-            ((block.norm1.bias + block.shift(conditioning)[0]).float(), block.norm1.weight.float() - 1)
-            for block in transformer.blocks
-        ]
+        modulations = []
+        for block in transformer.blocks:
+            with at_hand(block.norm1):
+                bias, weight = block.norm1.bias.float(), block.norm1.weight.float()
+            modulations.append((bias + block.shift(conditioning)[0].float(), weight - 1))
+        return modulations
 
     def positions(self, transformer: OddTransformer, grid: tuple[int, int], device: Any) -> Positions:
         return Additive(transformer.table[: grid[0], : grid[1]].flatten(0, 1).to(device))

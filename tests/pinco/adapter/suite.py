@@ -24,6 +24,8 @@ import pytest
 import torch
 from accelerate import cpu_offload
 from diffusers import UNet2DConditionModel
+from diffusers.loaders import PeftAdapterMixin
+from peft import LoraConfig
 from safetensors.torch import load_file
 from torch import Tensor
 from torch._dynamo.testing import CompileCounter
@@ -34,6 +36,7 @@ from pinco.adapter import (
     BackboneMismatchError,
     PincoAdapter,
     Subject,
+    attention,
 )
 from pinco.adapter.families import UnknownFamilyError, family_of
 from pinco.adapter.positions import Positions, Rotary
@@ -91,11 +94,11 @@ class AdapterSuite(ABC):
         other_sizes: Changes to the backbone that an adapter must notice.
         other_vae: Of a VAE that does not fit, with the message that says so.
         checkpointing: Whether the backbone has gradient checkpointing.
-        offload: Whether accelerate can offload the bare backbone; it cannot where a module has a parameter of its own
-            beside others that it calls.
+        whole: Names of the backbone's module classes whose weights are read without a call: sequential offload must
+            bring them as a whole.
         timestep: Name of the input that holds the timesteps.
-        deep: Changes to the backbone that give it more blocks of each kind; `None` where diffusers compiles no
-            repeated blocks.
+        depths: Changes to the backbone that give it few blocks of each kind, and more of them.
+        repeated: Names of the block classes to compile, where diffusers does not name them; `None` for no compiling.
     """
 
     vae_config: ClassVar[Mapping[str, Any]]
@@ -104,9 +107,10 @@ class AdapterSuite(ABC):
     other_sizes: ClassVar[list[dict[str, Any]]]
     other_vae: ClassVar[tuple[Mapping[str, Any], str]]
     checkpointing: ClassVar[bool] = True
-    offload: ClassVar[bool] = True
+    whole: ClassVar[list[str]] = []
     timestep: ClassVar[str] = "timestep"
-    deep: ClassVar[Mapping[str, int] | None] = None
+    depths: ClassVar[tuple[Mapping[str, int], Mapping[str, int]]] = ({}, {})
+    repeated: ClassVar[list[str] | None] = []
 
     # What a family fills in.
 
@@ -202,6 +206,19 @@ class AdapterSuite(ABC):
             return value.bfloat16() if isinstance(value, Tensor) and value.is_floating_point() else value
 
         return {name: value if name in self.full_precision else cast(value) for name, value in inputs.items()}
+
+    def offload(self, backbone: Any) -> None:
+        """Leave the backbone's weights on the meta device except while their module runs, as diffusers does it."""
+        buffers = len(backbone._parameters) > 0
+        cpu_offload(backbone, torch.device("cpu"), offload_buffers=buffers, preload_module_classes=self.whole)
+
+    def add_lora(self, backbone: Any) -> None:
+        """A random LoRA on the projections of the attentions and on the modulations."""
+        torch.manual_seed(8)
+        ends = ("to_q", "to_k", "to_v", "to_qkv_mlp_proj", ".linear", "adaLN_modulation.0", "adaLN_modulation.1")
+        linears = (name for name, module in backbone.named_modules() if isinstance(module, torch.nn.Linear))
+        names = [name for name in linears if name.endswith(ends)]
+        backbone.add_adapter(LoraConfig(r=2, target_modules=names, init_lora_weights=False))
 
     @pytest.fixture
     def seen_keys(self, monkeypatch: pytest.MonkeyPatch) -> dict[int, Tensor]:
@@ -559,6 +576,29 @@ class AdapterSuite(ABC):
             alone = self.run(backbone, self.part(inputs, part), adapter, subject)
             torch.testing.assert_close(alone, together[part], atol=1e-5, rtol=0)
 
+    @pytest.mark.parametrize("cache", [False, True], ids=["uncached", "cached"])
+    @torch.no_grad()
+    def test_subjects_of_several_lengths_need_no_mask(
+        self,
+        backbone: Any,
+        inputs: Inputs,
+        subject_inputs: tuple[Tensor, Tensor],
+        cache: bool,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """As on accelerators: the samples are attended to in runs of equal length. Also in a doubled batch."""
+        adapter = self.new_adapter(backbone).attach(backbone)
+        subject = adapter.encode(*subject_inputs, cache=cache)
+        assert subject.lengths == (4, 6)
+        doubled = self.doubled(inputs)
+        wanted = self.run(backbone, doubled, adapter, subject)
+        monkeypatch.setattr(attention, "MASKING_DEVICES", ())
+        asked: list[Any] = []
+        runs_of = attention.runs_of
+        monkeypatch.setattr(attention, "runs_of", lambda lengths: asked.append(lengths) or runs_of(lengths))
+        torch.testing.assert_close(self.run(backbone, doubled, adapter, subject), wanted, atol=1e-5, rtol=0)
+        assert set(asked) == {(4, 6, 4, 6)} and len(asked) == len(adapter.settings.layers)
+
     @torch.no_grad()
     def test_one_cached_subject_serves_a_batch(self, backbone: Any, inputs: Inputs) -> None:
         adapter = self.new_adapter(backbone).attach(backbone)
@@ -763,13 +803,13 @@ class AdapterSuite(ABC):
 
     @torch.no_grad()
     def test_repeated_blocks_compile_to_as_many_graphs_whatever_the_depth(self) -> None:
-        if self.deep is None:
-            assert not self.new_backbone()._repeated_blocks
+        if self.repeated is None:
             return
         counts = []
-        for changes in ({}, self.deep):
+        for changes in self.depths:
             torch._dynamo.reset()
             backbone = self.new_backbone(**changes)
+            backbone._repeated_blocks = backbone._repeated_blocks or self.repeated
             adapter = self.new_adapter(backbone).attach(backbone)
             inputs, (latents, maps) = self.new_inputs(backbone, 2, SMALL), self.new_subject_inputs(backbone)
             subjects = [adapter.encode(one, maps, cache=True) for one in (latents, -latents)]
@@ -828,12 +868,60 @@ class AdapterSuite(ABC):
         """Weights lie on the meta device except while their module runs: nothing may read them in between."""
         adapter = self.new_adapter(backbone).attach(backbone)
         wanted = self.run(backbone, inputs, adapter, adapter.encode(*subject_inputs))
-        if self.offload:
-            cpu_offload(backbone, execution_device=torch.device("cpu"))
+        self.offload(backbone)
         cpu_offload(adapter, execution_device=torch.device("cpu"))
         assert all(parameter.is_meta for parameter in adapter.parameters())
         subject = adapter.encode(*subject_inputs, cache=cache)
         torch.testing.assert_close(self.run(backbone, inputs, adapter, subject), wanted, atol=1e-6, rtol=0)
+
+    @torch.no_grad()
+    def test_an_adapter_for_an_offloaded_backbone_is_that_for_a_resident_one(
+        self, backbone: Any, inputs: Inputs, subject_inputs: tuple[Tensor, Tensor]
+    ) -> None:
+        resident = self.new_adapter(backbone).attach(backbone)
+        wanted = self.run(backbone, inputs, resident, resident.encode(*subject_inputs))
+        resident.detach()
+        self.offload(backbone)
+        adapter = self.new_adapter(backbone)
+        for (name, own), other in zip(adapter.named_parameters(), resident.parameters(), strict=True):
+            assert torch.equal(own, other), name
+        adapter.attach(backbone)
+        assert all(parameter.is_meta for parameter in backbone.parameters())
+        subject = adapter.encode(*subject_inputs, cache=True)
+        torch.testing.assert_close(self.run(backbone, inputs, adapter, subject), wanted, atol=1e-6, rtol=0)
+
+    # LoRAs of the backbone.
+
+    @torch.no_grad()
+    def test_a_lora_works_under_the_adapter_and_the_adapter_over_the_lora(
+        self, backbone: Any, inputs: Inputs, subject_inputs: tuple[Tensor, Tensor]
+    ) -> None:
+        if not isinstance(backbone, PeftAdapterMixin):
+            return
+        adapter = self.new_adapter(backbone).attach(backbone)
+        subject = adapter.encode(*subject_inputs, cache=True)
+        without = self.run(backbone, inputs, adapter, subject)
+        self.add_lora(backbone)
+        tuned = self.run(backbone, inputs, adapter, subject)
+        assert float((tuned - without).norm() / without.norm()) > 0.01
+        assert float((tuned - self.call(backbone, inputs)).norm() / without.norm()) > 0.01
+        backbone.fuse_lora()
+        torch.testing.assert_close(self.run(backbone, inputs, adapter, subject), tuned, atol=1e-4, rtol=1e-3)
+        backbone.unfuse_lora()
+        backbone.disable_lora()
+        torch.testing.assert_close(self.run(backbone, inputs, adapter, subject), without, atol=1e-4, rtol=1e-3)
+        backbone.unload_lora()
+        torch.testing.assert_close(self.run(backbone, inputs, adapter, subject), without, atol=1e-4, rtol=1e-3)
+
+    def test_an_adapter_starts_from_what_lies_below_a_lora(self, backbone: Any) -> None:
+        if not isinstance(backbone, PeftAdapterMixin):
+            return
+        bare = self.new_adapter(backbone)
+        self.add_lora(backbone)
+        adapter = self.new_adapter(backbone)
+        for (name, own), other in zip(adapter.named_parameters(), bare.parameters(), strict=True):
+            assert torch.equal(own, other), name
+        adapter.attach(backbone).detach()
 
     # The anchor (Pinco, section 3.3).
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
+from torchao.quantization import Int8WeightOnlyConfig, quantize_
 
 from pinco.adapter.initialise import Dense, dense, truncate
 from pinco.adapter.tokens import pack
@@ -86,3 +87,15 @@ def test_a_large_matrix_is_truncated_nearly_as_well_and_always_the_same(monkeypa
     assert float((weight - up @ down).norm()) <= 1.01 * float(singular[8:].norm())
     torch.manual_seed(99)
     assert all(torch.equal(a, b) for a, b in zip((down, up), truncate(weight, 8), strict=True))
+
+
+def test_a_layer_of_torchao_is_read_by_what_it_does() -> None:
+    """It is a plain linear layer whose weight is none."""
+    torch.manual_seed(0)
+    linear = nn.Linear(64, 32)
+    weight, x = linear.weight.detach().clone(), torch.randn(3, 64)
+    quantize_(linear, Int8WeightOnlyConfig())
+    read = dense(linear)
+    assert type(read.weight) is Tensor
+    torch.testing.assert_close(x @ read.weight.T + read.bias, linear(x), atol=1e-4, rtol=1e-3)
+    assert 0 < float((read.weight - weight).abs().max()) < 0.01

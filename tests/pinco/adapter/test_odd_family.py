@@ -20,6 +20,7 @@ class ForeignProcessor(OddAttnProcessor):
 
 class OddSuite(AdapterSuite):
     vae_config: ClassVar = {"block_out_channels": (1, 1), "latent_channels": 4}
+    repeated = None
     batched = ("hidden_states", "timestep", "encoder_hidden_states", "text_mask")
     full_precision = ("timestep",)
     other_sizes: ClassVar = [

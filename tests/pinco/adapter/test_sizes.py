@@ -38,7 +38,8 @@ def _transformer(name: str) -> tuple[Any, dict[str, Any]]:
 
 
 def test_every_configuration_is_checked() -> None:
-    assert sorted(path.stem for path in CONFIGS.glob("*.json")) == sorted(BILLIONS)
+    with_adapter = [path.stem for path in CONFIGS.glob("*.json") if json.loads(path.read_text()).get("adapter", True)]
+    assert sorted(with_adapter) == sorted(BILLIONS)
 
 
 @pytest.mark.parametrize("name", BILLIONS)

@@ -11,9 +11,12 @@ import torch
 
 from pinco.generation import model as module
 from pinco.generation.faults import AcceleratorFaultError, DeviceMemoryError
+from pinco.generation.fingerprint import folder_sha256
 from pinco.generation.model import KEPT_CANVASES, Model, environment
 from pinco.generation.settings import ModelSettings
+from pinco.pipelines.methods.choice import MethodError
 from preprocessing.canvas import Canvas
+from tests.families import inpainting, sd3
 from tests.pinco.pipelines.odd_pipeline import make_odd_pipe, open_adapter
 
 
@@ -45,9 +48,31 @@ def test_raw_images_have_the_canvas_size_and_follow_the_seed(model: Model, canva
 def test_identity_names_weights_and_settings(model: Model, model_settings: ModelSettings, toy: Path) -> None:
     identity = model.identity()
     assert (identity.steps, identity.dtype, identity.scheduler) == (2, "float32", "FlowMatchEulerDiscreteScheduler")
-    bare = Model(model_settings.model_copy(update={"adapter": None}), threads=1)
-    assert bare.identity().adapter_sha256 is None
-    assert bare.identity().backbone_sha256 == identity.backbone_sha256
+    assert (identity.method, identity.controlnet_sha256) == ("pinco", None)
+    alone = Model(model_settings.model_copy(update={"adapter": None}), threads=1)
+    assert (alone.identity().adapter_sha256, alone.identity().method) == (None, "blend")
+    assert alone.identity().backbone_sha256 == identity.backbone_sha256
+
+
+def test_one_model_serves_several_methods_and_names_what_each_uses(model: Model, canvas: Canvas) -> None:
+    images = [model.generate(model.encode(canvas, key, key), [("on grass", None, 1)])[0] for key in ("pinco", "blend")]
+    assert not np.array_equal(*images)
+    pinco, blend = model.identity("pinco"), model.identity("blend")
+    assert pinco == model.identity() and pinco.adapter_sha256 and not pinco.blending
+    assert (blend.adapter_sha256, blend.adapter_scale, blend.prune, blend.blending) == (None, 0.0, False, True)
+    with pytest.raises(MethodError, match="fill is not possible"):
+        model.encode(canvas, "fill", "fill")
+
+
+def test_the_identity_of_a_controlnet(canvas: Canvas, tmp_path: Path) -> None:
+    sd3.new_pipe().save_pretrained(tmp_path / "backbone")
+    inpainting.new_sd3_controlnet().save_pretrained(tmp_path / "controlnet")
+    folders = {"backbone": str(tmp_path / "backbone"), "controlnet": str(tmp_path / "controlnet")}
+    model = Model(ModelSettings(**folders, device="cpu", steps=1, true_cfg=1.0), threads=1)
+    assert model.generate(model.encode(canvas, "canvas"), [("on grass", None, 1)])[0].shape == (64, 64, 3)
+    assert model.identity().method == "controlnet"
+    assert model.identity().controlnet_sha256 == folder_sha256(tmp_path / "controlnet")
+    assert model.identity("blend").controlnet_sha256 is None
 
 
 def test_without_a_segmenter_nothing_is_scored_and_said_so(

@@ -44,6 +44,22 @@ def test_an_unknown_id_is_said(made: Row, spec: RunSpec) -> None:
         replay(spec.store_uri, "0123456789", ModelSettings())
 
 
+@pytest.mark.parametrize("method", ["blend", "bare"])
+def test_the_method_comes_from_the_row(
+    new_job: Callable[..., Job], spec: RunSpec, model_settings: ModelSettings, method: str
+) -> None:
+    """Whatever weights are named today, and what today's settings would choose. Bare are rows of before."""
+    job, store = new_job(), spec.open_store()
+    spec = replace(spec, channels={"small": replace(spec.channels["small"], method=method)})
+    alone = model_settings.model_copy(update={"adapter": None})
+    placed = prepare(job, spec, CutoutCache(None, spec.recipe))
+    (row,) = make_rows([Take.first(job)], placed, Model(alone, threads=1), spec, store)
+    ManifestTable(store).append([row], run_id="night", batch=1, base=0)
+    assert (row.method, row.adapter_sha256) == (method, None)
+    again = replay(spec.store_uri, str(row.generation_id), model_settings.model_copy(update={"method": "pinco"}))
+    assert again.same_file
+
+
 def test_ways_to_compute_come_from_the_row(
     new_job: Callable[..., Job], spec: RunSpec, model_settings: ModelSettings
 ) -> None:

@@ -243,7 +243,7 @@ def test_the_file_holds_the_raw_image_around_the_product_and_the_photos_profile(
     height, width = placed.canvas.alpha.shape
     raw = np.zeros((height, width, 3), np.uint8)
     raw[height // 2 :] = 220  # light below
-    encoded = steps.encode(model, placed, job)
+    encoded = steps.encode(model, placed, job, spec)
     finished = finish_image(raw, placed, encoded, model, identity_of(Take.first(job), model, spec), spec)
     background = placed.layer.alpha == 0
     above, below = (finished.pixels[part][background[part]].mean() for part in (slice(None, 20), slice(-20, None)))

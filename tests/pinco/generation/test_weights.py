@@ -32,7 +32,7 @@ def test_without_a_backbone_it_is_the_toy_with_all_that_belongs_to_it(
     assert canvas_size(ModelSettings()) == CanvasSize(128 * 128, 16)
 
 
-def test_a_backbone_without_an_adapter_is_bare(toy: Path) -> None:
+def test_a_backbone_has_no_adapter_by_itself(toy: Path) -> None:
     found = find_weights(ModelSettings(backbone=str(toy / "backbone")))
     assert (found.adapter, found.segmenter) == (None, None)
 
@@ -41,7 +41,8 @@ def test_a_backbone_without_an_adapter_is_bare(toy: Path) -> None:
     ("what", "way_out"),
     [
         ("backbone", "leave out --backbone for the built-in model"),
-        ("adapter", "leave out --adapter for the bare backbone"),
+        ("adapter", "leave out --adapter for another method"),
+        ("controlnet", "leave out --controlnet"),
         ("segmenter", r"leave out model\.segmenter for the backbone's own"),
     ],
 )
@@ -49,7 +50,7 @@ def test_a_folder_that_is_not_there_is_said_with_the_way_out(
     toy: Path, tmp_path: Path, what: str, way_out: str
 ) -> None:
     folders = {"backbone": str(toy / "backbone"), what: str(tmp_path / "nowhere")}
-    with pytest.raises(MissingWeightsError, match=rf"no {what} at \S*nowhere: name a folder .*, or {way_out}$"):
+    with pytest.raises(MissingWeightsError, match=rf"(?i)no {what} at \S*nowhere: name a folder .*, or {way_out}$"):
         find_weights(ModelSettings(**folders))
 
 

@@ -54,7 +54,10 @@ def test_a_damaged_folder_names_the_file(folder: Path, name: str, content: str |
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("FluxFillPipeline", "fills a mask"), ("FluxKontextPipeline", "edits a reference image by instruction")],
+    [
+        ("FluxControlPipeline", "takes edges or depth in channels of its own"),
+        ("FluxKontextPipeline", "edits a reference image by instruction"),
+    ],
 )
 def test_pipelines_of_the_same_maker_that_take_an_image_are_refused_with_the_way_out(
     tmp_path: Path, name: str, reason: str

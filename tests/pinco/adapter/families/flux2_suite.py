@@ -24,7 +24,7 @@ class ForeignProcessor(Flux2ParallelSelfAttnProcessor):
 
 class Flux2Suite(AdapterSuite):
     vae_config: ClassVar = {"block_out_channels": (1, 1, 1, 1), "latent_channels": 8}
-    deep: ClassVar = {"num_layers": 4, "num_single_layers": 4}
+    depths: ClassVar = ({}, {"num_layers": 4, "num_single_layers": 4})
     batched = ("hidden_states", "encoder_hidden_states", "timestep", "guidance", "img_ids", "txt_ids")
     full_precision = ("img_ids", "txt_ids", "timestep")
     other_sizes: ClassVar = [

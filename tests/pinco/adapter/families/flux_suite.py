@@ -22,7 +22,7 @@ class ForeignProcessor(FluxAttnProcessor):
 
 class FluxSuite(AdapterSuite):
     vae_config: ClassVar = {"block_out_channels": (1, 1, 1, 1), "latent_channels": 16}
-    deep: ClassVar = {"num_layers": 4, "num_single_layers": 4}
+    depths: ClassVar = ({}, {"num_layers": 4, "num_single_layers": 4})
     batched = ("hidden_states", "encoder_hidden_states", "pooled_projections", "timestep", "guidance")
     full_precision = ("img_ids", "txt_ids", "timestep")
     other_sizes: ClassVar = [

@@ -36,6 +36,8 @@ def pipeline_table(backbone: HunyuanDiT2DModel, grid: tuple[int, int]) -> tuple[
 
 class HunyuanSuite(AdapterSuite):
     vae_config: ClassVar = {"block_out_channels": (1, 1, 1, 1), "latent_channels": 4}
+    depths: ClassVar = ({"num_layers": 6}, {"num_layers": 8})
+    repeated: ClassVar = ["HunyuanDiTBlock"]
     batched = (
         "hidden_states",
         "timestep",
@@ -59,7 +61,7 @@ class HunyuanSuite(AdapterSuite):
         "VAE makes 16 latent channels, the transformer takes 4",
     )
     checkpointing = False
-    offload = False  # `text_embedding_padding` lies beside called modules
+    whole: ClassVar = ["HunyuanDiTAttentionPool"]
 
     def new_backbone(self, **changes: Any) -> HunyuanDiT2DModel:
         return new_transformer(**(TEXT | changes)).requires_grad_(False)

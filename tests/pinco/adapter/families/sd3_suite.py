@@ -28,6 +28,8 @@ class SD3Suite(AdapterSuite):
 
     layout: ClassVar[str]
     vae_config: ClassVar = {"block_out_channels": (1, 1, 1, 1), "latent_channels": 16}
+    depths: ClassVar = ({"num_layers": 3}, {"num_layers": 5})
+    repeated: ClassVar = ["JointTransformerBlock"]
     batched = ("hidden_states", "encoder_hidden_states", "pooled_projections", "timestep")
     full_precision = ("timestep",)
     other_sizes: ClassVar = [

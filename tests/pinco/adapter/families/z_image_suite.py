@@ -27,11 +27,10 @@ class ForeignProcessor(ZSingleStreamAttnProcessor):
 
 class ZImageSuite(AdapterSuite):
     vae_config: ClassVar = {"block_out_channels": (1, 1, 1, 1), "latent_channels": 16}
-    deep: ClassVar = {"n_layers": 4}
+    depths: ClassVar = ({}, {"n_layers": 4})
     batched = ("x", "cap_feats", "t")
     full_precision = ("t",)
     timestep = "t"
-    offload = False  # the tokens that pad image and caption lie beside the blocks
     other_sizes: ClassVar = [
         {"n_layers": 3},
         {"n_refiner_layers": 2},

@@ -13,11 +13,13 @@ from diffusers.models.attention_dispatch import AttentionBackendName, attention_
 from torch import Tensor
 from torch.nn.attention import SDPBackend
 
+from pinco.adapter.attention import subject_attention
+from pinco.adapter.equation import reference
 from pinco.adapter.kernels import choice
 from pinco.adapter.kernels.base import Case, Kernel, State
 from pinco.adapter.kernels.choice import CPU, CUDNN, EFFICIENT, FLASH, NAMED, active_backend, choose, kernel_for
 from pinco.adapter.kernels.native import CpuFlash
-from tests.pinco.adapter.attention_inputs import random_inputs
+from tests.pinco.adapter.attention_inputs import gates_of, random_inputs
 
 GPU = torch.device("cuda:0")
 
@@ -187,6 +189,23 @@ def test_a_check_leaves_random_numbers_and_modes_alone(install: Install) -> None
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         assert choose(_case(differentiable=True)) is not None
     assert torch.equal(torch.randn(2), wanted)
+
+
+@pytest.mark.parametrize("differentiable", [False, True], ids=["forward", "and backward"])
+def test_the_check_is_no_part_of_a_compiled_graph(
+    install: Install, caplog: pytest.LogCaptureFixture, differentiable: bool
+) -> None:
+    """The compiler comes to a first use too: it takes the checked kernel, and warns as an eager call would."""
+    install(OtherLogarithm(), Untrusted())
+    torch._dynamo.reset()
+    tensors = [tensor.requires_grad_(differentiable) for tensor in random_inputs(torch.float32)]
+    gates = gates_of((), torch.float32)
+    compiled = torch.compile(subject_attention, backend="aot_eager", fullgraph=True)
+    out, wanted = compiled(*tensors, *gates), reference(*(tensor.detach() for tensor in tensors), *gates)
+    torch.testing.assert_close(out.detach(), wanted, atol=1e-5, rtol=1e-5)
+    (record,) = (record for record in caplog.records if record.name == choice.__name__)
+    assert "takes the kernel right: the kernel base two is off" in record.getMessage()
+    torch._dynamo.reset()
 
 
 class Accelerator:

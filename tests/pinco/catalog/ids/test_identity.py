@@ -26,6 +26,8 @@ OTHER: dict[str, object] = {
     "cutout_recipe": "c2",
     "backbone_sha256": "bc" * 32,
     "adapter_sha256": None,
+    "method": "blend",
+    "controlnet_sha256": "cd" * 32,
     "shadow": "contact-1",
     "working_size": (128, 144),
     "delivery_size": (512, 513),
@@ -91,3 +93,27 @@ def test_a_recipe_that_contradicts_itself_is_refused(make_identity: MakeIdentity
 def test_what_is_no_recipe_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         Recipe.from_json(text)
+
+
+def _without_methods(text: str) -> str:
+    """A recipe as it was before there were methods."""
+    fields = json.loads(text)
+    for name in ("method", "controlnet_sha256"):
+        fields["generation"].pop(name, None)
+    return json.dumps(fields)
+
+
+@pytest.mark.parametrize(("adapter", "method"), [("ad" * 32, "pinco"), (None, "bare")])
+def test_an_older_recipe_has_the_method_that_follows_from_its_weights_and_keeps_its_id(
+    make_identity: MakeIdentity, make_job: Callable[..., Job], adapter: str | None, method: str
+) -> None:
+    recipe = Recipe(make_job().ask, make_identity(adapter_sha256=adapter))
+    old = Recipe.from_json(_without_methods(recipe.to_json()))
+    assert (old.generation.method, old.generation.controlnet_sha256) == (method, None)
+    named = make_identity(adapter_sha256=adapter, method=method)
+    assert old.generation.generation_id() == named.generation_id()
+
+
+def test_the_recipe_names_the_method(make_identity: MakeIdentity, make_job: Callable[..., Job]) -> None:
+    text = Recipe(make_job().ask, make_identity(adapter_sha256=None, method="blend")).to_json()
+    assert json.loads(text)["generation"]["method"] == Recipe.from_json(text).generation.method == "blend"

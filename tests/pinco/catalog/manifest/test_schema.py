@@ -22,7 +22,7 @@ from pinco.catalog.manifest.schema import (
 )  # fmt: skip
 
 MakeRow = Callable[..., Row]
-GOLDEN = Path(__file__).with_name("golden") / "manifest_schema_3.txt"
+GOLDEN = Path(__file__).with_name("golden") / "manifest_schema_4.txt"
 
 PROMISED = [
     "job_id",

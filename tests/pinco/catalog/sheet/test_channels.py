@@ -22,6 +22,7 @@ def test_settings_add_and_replace() -> None:
     )
     assert channels["web"] == Channel("web", (1200, 800), "webp", 80, "srgb")
     assert channels["square"] == Channel("square", (1024, 1024), "jpeg")
+    assert channels["square"].method is None
     assert channels["tall"].size == (600, 900)
     assert channels["source"] == BUILT_IN["source"]
 
@@ -60,6 +61,14 @@ def test_the_delivery_size_follows_the_photo_only_where_asked() -> None:
     [
         ({"size": "512", "quallity": 5}, "quallity: there is no such setting; found 5. Did you mean 'quality'?"),
         ({"size": "512", "quality": "fine"}, "quality: it must be a whole number; found 'fine'."),
+        (
+            {"size": "512", "method": "paint"},
+            "method: it must be 'pinco', 'blend', 'fill' or 'controlnet'; found 'paint'.",
+        ),
+        (
+            {"size": "512", "method": "bare"},
+            "method: it must be 'pinco', 'blend', 'fill' or 'controlnet'; found 'bare'.",
+        ),
         ({"size": "512", "format": "gif"}, "format: it must be 'png', 'jpeg' or 'webp'; found 'gif'."),
         ({"size": {"width": 5}}, "size: write width x height as in 1024x768, or source; found {'width': 5}."),
         ({}, "size: write width x height as in 1024x768, or source; found {}."),
@@ -69,3 +78,8 @@ def test_mistakes_are_plain_sentences(preset: dict[str, object], message: str) -
     with pytest.raises(ChannelError) as caught:
         read_channels({"web": preset})
     assert str(caught.value).startswith(f"channel 'web', {message}")
+
+
+def test_a_channel_may_name_its_method() -> None:
+    channels = read_channels({"hero": {"size": "512x512", "method": "fill"}})
+    assert channels["hero"].method == "fill"

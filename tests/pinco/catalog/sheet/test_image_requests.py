@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,12 @@ def test_defaults_and_what_a_row_says_instead(resolve: Resolve) -> None:
         Placement("bottom", 0.9, 0.1),
         "people",
     )
+
+
+def test_a_size_of_the_rows_own_leaves_the_rest_of_its_channel(resolve: Resolve) -> None:
+    square = Channel("square", (512, 512), "webp", 70, "srgb", "fill")
+    (request,), _ = resolve("sku,prompt,size\n007,x,640x480\n", SheetSettings(channels={"square": square}))
+    assert request.channel == replace(square, size=(640, 480))
 
 
 def test_a_size_may_be_the_photos_own(resolve: Resolve) -> None:

@@ -11,9 +11,11 @@ import torch
 from diffusers import FluxPipeline
 
 from pinco.adapter import PincoAdapter
+from pinco.pipelines.encoded import image_tensor
 from pinco.pipelines.families.flux import DEV, SCHNELL
 from pinco.pipelines.pipeline import PincoPipeline
 from preprocessing.canvas import Canvas
+from tests.families.inpainting import new_flux, new_flux_controlnet
 from tests.pinco.pipelines.conftest import make_flux_pipe
 
 MakeCanvas = Callable[..., Canvas]
@@ -61,3 +63,21 @@ def test_a_guidance_distilled_backbone_takes_devs_settings(make_canvas: MakeCanv
         for guidance in (1.0, 30.0)
     )
     assert not np.array_equal(weak, strong)
+
+
+def test_with_a_controlnet_the_known_latents_are_put_in_place(make_canvas: MakeCanvas) -> None:
+    """As `FluxControlNetInpaintPipeline` does it, where the whole latent pixel is the product's, and only there."""
+    pipe = new_flux()
+    pinco = PincoPipeline(pipe, controlnet=new_flux_controlnet(pipe))
+    canvas = make_canvas(64, 48, left=12, top=8)  # columns 12 to 36: the latent pixels 2 and 3 are whole
+    decoded: list[torch.Tensor] = []
+    decode = pipe.vae.decode
+    pipe.vae.decode = lambda latents, **options: (decoded.append(latents), decode(latents, **options))[1]
+    request = pinco.defaults.request("in snow", seed=1, steps=2)
+    pinco.generate(pinco.encode_canvas(canvas, "controlnet"), [request])
+    with torch.no_grad():
+        clean = pipe.vae.encode(image_tensor(canvas)).latent_dist.mode()
+    same = torch.isclose(decoded[0], clean, atol=1e-4).all(dim=1)[0]
+    wanted = torch.zeros(6, 8, dtype=torch.bool)
+    wanted[1:4, 2:4] = True
+    assert torch.equal(same, wanted)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import Flux2KleinPipeline
+from diffusers import Flux2KleinInpaintPipeline, Flux2KleinPipeline
 
 from pinco.adapter import PincoAdapter
 from pinco.pipelines.families import UnsupportedBackboneError, pipeline_family
@@ -20,7 +20,7 @@ from pinco.pipelines.folder import BackboneFolder
 from pinco.pipelines.loading import load_pipeline
 from pinco.pipelines.pipeline import PincoPipeline
 from preprocessing.canvas import Canvas
-from tests.families.flux2 import new_klein
+from tests.families.flux2 import LATENT_CHANNELS, new_klein
 from tests.pinco.pipelines.families.test_flux2 import noise_of
 
 MakeCanvas = Callable[..., Canvas]
@@ -142,3 +142,34 @@ def test_the_pipelines_own_defaults_are_those_of_base() -> None:
 def test_pipelines_that_are_no_text_to_image_are_refused_with_the_way_out(name: str) -> None:
     with pytest.raises(UnsupportedBackboneError, match=rf"models/x holds a {name}, which .*FLUX\.2-klein-4B"):
         pipeline_family(name, "models/x")
+
+
+@pytest.mark.parametrize("is_distilled", [False, True])
+def test_the_inpainting_pipeline_is_called_as_diffusers_calls_it(is_distilled: bool, make_canvas: MakeCanvas) -> None:
+    """With the background grown to whole tokens; at sizes where diffusers' own does not make the image smaller."""
+    pipe, canvas = new_klein(is_distilled=is_distilled), make_canvas(64, 48, left=16, top=16, side=16)
+    pinco = PincoPipeline(pipe)
+    request = pinco.defaults.request("in snow", seed=1, negative="night", steps=2, true_cfg=2.0)
+    image = pinco.generate(pinco.encode_canvas(canvas, "fill"), [request])[0]
+    noise = torch.randn((1, LATENT_CHANNELS, 6, 8), generator=torch.Generator("cpu").manual_seed(request.seed))
+    negative, _ = pipe.encode_prompt("night")
+    with torch.no_grad():
+        wanted = Flux2KleinInpaintPipeline(**pipe.components, is_distilled=is_distilled)(
+            prompt=request.prompt,
+            negative_prompt_embeds=None if is_distilled else negative,
+            image=torch.from_numpy(canvas.image).permute(2, 0, 1)[None].contiguous() / 255,
+            mask_image=torch.from_numpy(255 - canvas.alpha)[None, None] / 255,
+            strength=1.0,
+            num_inference_steps=2,
+            guidance_scale=1.0 if is_distilled else 2.0,
+            latents=torch.nn.functional.pixel_unshuffle(noise, 2),
+        ).images[0]
+    assert np.array_equal(image, np.asarray(wanted))
+
+
+def test_inpainting_leaves_the_size_of_a_large_canvas_alone(make_canvas: MakeCanvas) -> None:
+    """diffusers' pipeline makes images above 1024 x 1024 pixels smaller, without a word."""
+    pinco = PincoPipeline(new_klein(is_distilled=True))
+    encoded = pinco.encode_canvas(make_canvas(1056, 1024), "fill")
+    image = pinco.generate(encoded, [pinco.defaults.request("in snow", seed=1, steps=1)])[0]
+    assert image.shape == (1024, 1056, 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusion3Img2ImgPipeline, StableDiffusion3Pipeline
+from diffusers import (
+    SD3ControlNetModel,
+    StableDiffusion3ControlNetInpaintingPipeline,
+    StableDiffusion3Img2ImgPipeline,
+    StableDiffusion3Pipeline,
+)
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from PIL import Image
 
 from pinco.adapter import PincoAdapter
 from pinco.pipelines.families.sd3 import FAMILY
 from pinco.pipelines.loading import load_pipeline
 from pinco.pipelines.pipeline import PincoPipeline
 from preprocessing.canvas import Canvas
+from tests.families.inpainting import new_sd3_controlnet
 from tests.families.sd3 import CLIP_WIDTHS, LAYOUTS, new_pipe
 
 MakeCanvas = Callable[..., Canvas]
@@ -154,3 +163,44 @@ def test_each_size_takes_its_own_settings(layout: str, steps: int, true_cfg: flo
 
 def test_a_config_without_the_later_fields_is_sd3_medium() -> None:
     assert FAMILY.usual({"patch_size": 2}) == FAMILY.usual({"sample_size": 128, **LAYOUTS["sd3-medium"]})
+
+
+def test_the_inpainting_controlnet_is_called_as_diffusers_calls_it(
+    make_canvas: MakeCanvas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to the known image's latents, of which diffusers draws a sample and we take the mean."""
+    pipe, controlnet, canvas = new_pipe(), new_sd3_controlnet(), make_canvas(64, 48)
+    pinco = PincoPipeline(pipe, controlnet=controlnet)
+    request = pinco.defaults.request("in snow", seed=1, negative="night", steps=2, true_cfg=2.0)
+    image = pinco.generate(pinco.encode_canvas(canvas, "controlnet"), [request])[0]
+    monkeypatch.setattr(DiagonalGaussianDistribution, "sample", lambda self, generator=None: self.mean)
+    parts = {name: part for name, part in pipe.components.items() if part is not None}
+    wanted = StableDiffusion3ControlNetInpaintingPipeline(controlnet=controlnet, **parts)(
+        prompt=request.prompt,
+        negative_prompt="night",
+        control_image=Image.fromarray(canvas.image),
+        control_mask=Image.fromarray(255 - canvas.alpha),
+        controlnet_conditioning_scale=0.95,
+        num_inference_steps=2,
+        guidance_scale=2.0,
+        latents=torch.randn((1, 16, 6, 8), generator=torch.Generator("cpu").manual_seed(request.seed)),
+        width=64,
+        height=48,
+    ).images[0]
+    assert np.array_equal(image, np.asarray(wanted))
+
+
+def test_an_inpainting_controlnet_is_known_by_its_weights(tmp_path: Path) -> None:
+    """The published configuration says nothing of the mask's channel, and diffusers alone does not load the weights."""
+    new_pipe().save_pretrained(tmp_path / "backbone")
+    controlnet = new_sd3_controlnet()
+    controlnet.save_pretrained(tmp_path / "controlnet")
+    path = tmp_path / "controlnet" / "config.json"
+    config = json.loads(path.read_text())
+    assert config.pop("extra_conditioning_channels") == 1
+    path.write_text(json.dumps(config))
+    with pytest.raises((ValueError, RuntimeError), match="pos_embed_input"):
+        SD3ControlNetModel.from_pretrained(tmp_path / "controlnet")
+    loaded = load_pipeline(tmp_path / "backbone", controlnet=tmp_path / "controlnet").controlnet
+    wanted = controlnet.state_dict()
+    assert all(torch.equal(tensor, wanted[name]) for name, tensor in loaded.state_dict().items())

@@ -1,0 +1,1 @@
+"""ControlNets whose weights diffusers' own classes cannot hold, one module per family."""

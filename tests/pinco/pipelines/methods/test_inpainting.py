@@ -1,0 +1,117 @@
+"""What every inpainting pipeline promises, whatever diffusers' own does by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import Flux2KleinInpaintPipeline
+
+from pinco.pipelines.methods.inpainting import certain, known_pixels, sibling
+from pinco.pipelines.pipeline import PincoPipeline
+from preprocessing.canvas import Canvas
+from tests.families import flux2
+from tests.pinco.pipelines.odd_pipeline import open_adapter
+
+MakeCanvas = Callable[..., Canvas]
+Case = tuple[PincoPipeline, str]
+
+
+def _requests(pinco: PincoPipeline) -> list[Any]:
+    settings = {"steps": 2, "true_cfg": 2.0}
+    return [
+        pinco.defaults.request("a ball on grass", seed=1, **settings),
+        pinco.defaults.request("in snow", seed=1, negative="night", **settings),
+        pinco.defaults.request("a ball on grass", seed=2, **settings),
+    ]
+
+
+def test_images_have_the_canvas_size_and_follow_prompt_seed_and_product(
+    inpainting_case: Case, make_canvas: MakeCanvas
+) -> None:
+    pinco, method = inpainting_case
+    requests = _requests(pinco)
+    images = pinco.generate(pinco.encode_canvas(make_canvas(64, 48), method), requests)
+    images += pinco.generate(pinco.encode_canvas(make_canvas(64, 48, left=32), method), requests[:1])
+    assert all(image.shape == (48, 64, 3) and image.dtype == np.uint8 for image in images)
+    assert len({image.tobytes() for image in images}) == 4
+
+
+def test_an_image_depends_on_its_request_alone(inpainting_case: Case, make_canvas: MakeCanvas) -> None:
+    """Not on what else is in the call, not on what was drawn before from torch's global generator."""
+    pinco, method = inpainting_case
+    encoded, requests = pinco.encode_canvas(make_canvas(), method), _requests(pinco)
+    torch.manual_seed(1)
+    together = pinco.generate(encoded, requests)
+    for request, image in zip(requests[::-1], together[::-1], strict=True):
+        torch.manual_seed(2)
+        assert np.array_equal(pinco.generate(encoded, [request])[0], image)
+
+
+def test_a_batch_makes_the_same_images_up_to_rounding(inpainting_case: Case, make_canvas: MakeCanvas) -> None:
+    pinco, method = inpainting_case
+    encoded, requests = pinco.encode_canvas(make_canvas(), method), _requests(pinco)
+    batching = PincoPipeline(pinco.pipe, controlnet=pinco.controlnet, one_at_a_time=False)
+    calls: list[int] = []
+    hook = pinco.pipe.transformer.register_forward_pre_hook(lambda *_: calls.append(1))
+    together = batching.generate(encoded, requests)
+    hook.remove()
+    assert len(calls) <= 2 * 2  # steps and guidance branches of one batch, not of three
+    for one, other in zip(pinco.generate(encoded, requests), together, strict=True):
+        assert np.abs(one.astype(int) - other.astype(int)).max() <= 1
+
+
+def test_the_knob_blending_changes_nothing(inpainting_case: Case, make_canvas: MakeCanvas) -> None:
+    pinco, method = inpainting_case
+    encoded = pinco.encode_canvas(make_canvas(), method)
+    one, other = (
+        pinco.generate(encoded, [pinco.defaults.request("on grass", seed=1, steps=2, blending=blending)])[0]
+        for blending in (False, True)
+    )
+    assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("name", ["flux2-klein", "flux-controlnet", "sd3-controlnet"])
+def test_an_attached_adapter_is_not_seen(
+    load_case: Callable[[str], PincoPipeline], make_canvas: MakeCanvas, name: str
+) -> None:
+    """So that one backbone in memory serves channels of different methods."""
+    pinco = load_case(name)
+    method = next(iter(pinco.family.inpainting))
+    request = pinco.defaults.request("on grass", seed=1, steps=2)
+    image = pinco.generate(pinco.encode_canvas(make_canvas(), method), [request])[0]
+    both = PincoPipeline(pinco.pipe, open_adapter(pinco.pipe), controlnet=pinco.controlnet)
+    assert np.array_equal(both.generate(both.encode_canvas(make_canvas(), method), [request])[0], image)
+    assert not np.array_equal(both.generate(both.encode_canvas(make_canvas(), "pinco"), [request])[0], image)
+
+
+def test_known_is_what_is_fully_opaque(load_case: Callable[[str], PincoPipeline], make_canvas: MakeCanvas) -> None:
+    pinco, canvas = load_case("flux-fill"), make_canvas()
+    canvas.alpha[20, 20] = 254
+    known = known_pixels(pinco, pinco.encode_canvas(canvas, "fill"))
+    assert known.background.shape == (1, 1, 48, 64)
+    assert (known.background[0, 0].numpy() == (canvas.alpha < 255)).all()
+    assert torch.equal(known.image[0].permute(1, 2, 0) * 255, torch.from_numpy(canvas.image).float())
+
+
+def test_the_vae_is_certain_inside_and_as_it_was_outside() -> None:
+    vae = flux2.new_vae()
+    image = torch.rand(1, 3, 16, 16)
+    with torch.no_grad(), certain(vae):
+        latents = vae.encode(image).latent_dist
+        assert torch.equal(latents.sample(), latents.mean)
+    with torch.no_grad():
+        latents = vae.encode(image).latent_dist
+        assert not torch.equal(latents.sample(), latents.mean)
+    assert "encode" not in vars(vae)
+
+
+def test_a_sibling_has_the_same_parts_and_the_same_configuration() -> None:
+    pipe = flux2.new_klein(is_distilled=True)
+    made = sibling(pipe, "Flux2KleinInpaintPipeline")
+    assert type(made) is Flux2KleinInpaintPipeline and made.transformer is pipe.transformer
+    assert made.config.is_distilled is True
+    assert sibling(made, "Flux2KleinInpaintPipeline") is made
