@@ -16,7 +16,7 @@ from pinco.pipelines.defaults import GenerationDefaults
 from pinco.pipelines.execution import PLAIN, Execution
 from pinco.pipelines.families import PipelineFamily, pipeline_family
 from pinco.pipelines.folder import BackboneFolder
-from pinco.pipelines.memory import Placement, model_bytes, place
+from pinco.pipelines.memory import WeightPlacement, model_bytes, place_weights
 from pinco.pipelines.pipeline import PincoPipeline
 from pinco.pipelines.placement import free_memory, put, quantisation
 from pinco.pipelines.progress import no_progress_bars
@@ -126,11 +126,11 @@ def _place(
     device: str,
     dtype: str,
     pixels: int | None,
-) -> Placement:
+) -> WeightPlacement:
     """Where the weights go; a hub id, whose files are not known yet, is resident unless it is told otherwise."""
     if folder is None:
         name = "resident" if execution.placement == "auto" else execution.placement
-        return Placement(name, f"placement: {name}")
+        return WeightPlacement(name, f"placement: {name}")
     adapter, controlnet = beside
     size = model_bytes(
         folder.path,
@@ -143,4 +143,4 @@ def _place(
     )
     accelerator = torch.device(device).type != "cpu"
     layers = folder.family.single_layers
-    return place(execution, size, free, accelerator=accelerator, single_layers=layers)
+    return place_weights(execution, size, free, accelerator=accelerator, single_layers=layers)

@@ -69,7 +69,7 @@ class ModelBytes:
 
 
 @dataclass(frozen=True)
-class Placement:
+class WeightPlacement:
     """A placement that was chosen.
 
     Attributes:
@@ -83,9 +83,9 @@ class Placement:
     swap: bool = False
 
 
-def place(
+def place_weights(
     execution: Execution, size: ModelBytes, free: int, *, accelerator: bool, single_layers: bool = True
-) -> Placement:
+) -> WeightPlacement:
     """The placement of the settings, or the first one that fits.
 
     On the CPU there is nowhere else to put weights: everything is resident, and it is said where that is too much.
@@ -101,16 +101,16 @@ def place(
     given = f"{weights}, about {_gib(size.work)} of work, {_gib(free)} free"
     if not accelerator:
         short = "" if size.needed("resident") <= free else "; memory is short, model.dtype: bfloat16 takes half"
-        return Placement("resident", f"placement: resident ({given}{short})")
+        return WeightPlacement("resident", f"placement: resident ({given}{short})")
     swap = size.needed("resident") > free * _USED
     if execution.placement != "auto":
-        return Placement(execution.placement, f"placement: {execution.placement}, as set ({given})", swap)
+        return WeightPlacement(execution.placement, f"placement: {execution.placement}, as set ({given})", swap)
     names: list[PlacementName] = ["resident", "offload_text", "offload_model"]
     if single_layers and execution.quantise == "none" and not execution.compile:
         names.append("offload_sequential")
     name = next((name for name in names if size.needed(name) <= free * _USED), names[-1])
     short = "" if size.needed(name) <= free * _USED else "; memory is short, model.quantise: int8 takes half"
-    return Placement(name, f"placement: {name} ({given}{short})", swap)
+    return WeightPlacement(name, f"placement: {name} ({given}{short})", swap)
 
 
 def model_bytes(
