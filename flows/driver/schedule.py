@@ -11,9 +11,9 @@ The rules that a run lives by:
 * An actor runs one batch at a time and has one more queued. When it dies, the head batch is suspected, and the queued
   one goes back without a mark. It may have been the queued one all the same: an answer is lost with an actor that dies
   right after it (in one of six deaths on an idle machine).
-* So a suspect is asked again with nothing behind it, and only then the actor's death is certainly its own.
-* A head batch of several rows is split, and its rows are asked one by one before any of them is judged. A row that was
-  `lone_kills` times the head when an actor died is given up.
+* So a suspect is asked again with nothing before it and nothing behind it, and only then an actor's death is certainly
+  its own. A row that has ended `lone_kills` actors in this way is given up.
+* A suspected batch of several rows is split first, so that its rows are judged one by one.
 """
 
 from collections import deque
@@ -31,8 +31,9 @@ class Batch(Generic[T]):
     rows: tuple[T, ...]
     canvas: Any = None
     attempts: int = 0  # times an inference actor began with it
-    kills: int = 0  # actors that died while it ran and it was a single row
-    prepare_kills: int = 0  # preprocessing actors that died on its photo
+    suspect: bool = False  # an actor died that may have been asked for it
+    kills: int = 0  # actors that died while it ran, alone and as a single row
+    prepare_kills: int = 0  # preprocessing actors that died while they were asked for its photo alone
     losses: int = 0  # times its canvas was lost together with a node
 
     def split(self, size: int) -> list["Batch[T]"]:
@@ -89,11 +90,11 @@ class Schedule(Generic[T]):
     def next_to_run(self, index: int) -> Batch[T] | None:
         """The batch that the actor of lane `index` should be asked for now, or None."""
         lane = self._lanes[index]
-        if len(lane.running) >= self._in_flight or any(batch.kills for batch in lane.running):
+        if len(lane.running) >= self._in_flight or any(batch.suspect for batch in lane.running):
             return None
         if not lane.ready and not self._take_ready(lane):
             return None
-        if lane.running and lane.ready[0].kills:
+        if lane.running and lane.ready[0].suspect:
             return None  # a suspect waits until it can run with nothing before it and nothing behind it
         batch = lane.ready.popleft()
         batch.attempts += 1
@@ -105,7 +106,7 @@ class Schedule(Generic[T]):
     def prepared(self, index: int, batch: Batch[T], canvas: Any) -> None:
         """The canvas of `batch` is there."""
         self._lanes[index].preparing.remove(batch)
-        batch.canvas = canvas
+        batch.canvas, batch.suspect = canvas, False
         self._lanes[index].ready.append(batch)
 
     def unprepared(self, index: int, batch: Batch[T]) -> None:
@@ -113,8 +114,8 @@ class Schedule(Generic[T]):
         self._lanes[index].preparing.remove(batch)
         self._resolve(batch)
 
-    def preparer_died(self, index: int, batch: Batch[T]) -> bool:
-        """A preprocessing actor died with `batch` at the head of its queue.
+    def preparer_died(self, index: int, batch: Batch[T], *, alone: bool) -> bool:
+        """A preprocessing actor died with `batch` at the head of its queue, or `alone` in it.
 
         All rows of a batch share the photo, so the batch is judged as one.
 
@@ -122,7 +123,8 @@ class Schedule(Generic[T]):
             True when its rows are to be quarantined; otherwise it is still being prepared, and is to be asked of
             another actor, with nothing behind it.
         """
-        batch.prepare_kills += 1
+        batch.suspect = True
+        batch.prepare_kills += alone
         if batch.prepare_kills < self._lone_kills:
             return False
         self._lanes[index].preparing.remove(batch)
@@ -153,7 +155,8 @@ class Schedule(Generic[T]):
         if len(head.rows) > 1:
             lane.ready.extend(head.split(1))
             return None
-        head.kills += 1
+        head.suspect = True
+        head.kills += len(running) == 1
         if head.kills >= self._lone_kills:
             self._resolve(head)
             return head
