@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
 from flows.commands import check, demo, manifest, plan, replay, retry, run, toy, validate
+
+# What transformers lacks for models that are not used here is no concern of who runs a command.
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 app = typer.Typer(
     name="pinco",

@@ -103,7 +103,14 @@ def canvas_size(settings: ModelSettings) -> CanvasSize:
         UnknownPipelineError: The backbone's folder holds something that Pinco cannot run.
         PickledWeightsError: Weights are stored as a pickle.
     """
-    backbone = BackboneFolder(find_weights(settings).backbone)
+    weights = find_weights(settings)
+    backbone = BackboneFolder(weights.backbone)
+    own = backbone.defaults.segmenter
+    if weights.segmenter is None and own is not None and not (place := Path(weights.backbone, own)).is_dir():
+        raise MissingWeightsError(
+            f"the backbone at {weights.backbone} measures its images with a segmenter, which is not at "
+            f"{os.path.normpath(place)}: copy it from where the backbone came from, or name another in model.segmenter"
+        )
     return CanvasSize(settings.working_pixels or backbone.defaults.working_pixels, backbone.size_multiple)
 
 
