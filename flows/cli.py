@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import version
 from typing import Annotated
 
@@ -11,6 +12,9 @@ from flows.commands import adapter, check, demo, manifest, plan, replay, retry, 
 from flows.quiet_libraries import quiet_libraries
 
 quiet_libraries()  # before a command imports them
+
+# What transformers lacks for models that are not used here is no concern of who runs a command.
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 app = typer.Typer(
     name="pinco",

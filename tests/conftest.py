@@ -53,6 +53,7 @@ os.environ.update(
     PREFECT_SERVER_ANALYTICS_ENABLED="false",
     PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS="180",
     RAY_USAGE_STATS_ENABLED="0",
+    RAY_worker_niceness="0",  # Ray's own 15 leaves its workers 2 % of a core beside anything else that is busy
     XDG_CACHE_HOME=_CACHE_HOME,
 )
 

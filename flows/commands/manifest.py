@@ -111,12 +111,13 @@ def history(
 
     with cli_errors():
         versions = list(islice(read_history(_open(store, s3_endpoint).store), limit))
-    table = Table()
+    table = Table(box=None, padding=(0, 2, 0, 0))  # 80 columns hold every run's id whole
     for name in ("version", "time (UTC)", "what", "run", "rows", "dropped"):
-        table.add_column(name, no_wrap=True, justify="right" if name in ("version", "rows", "dropped") else "left")
+        number = name in ("version", "rows", "dropped")
+        table.add_column(name, justify="right" if number else "left", no_wrap=name != "run", overflow="fold")
     for version in versions:
         appended = (version.run, str(version.rows), str(version.dropped)) if version.run else ("", "", "")
-        table.add_row(str(version.version), f"{version.at:%Y-%m-%d %H:%M:%S}", version.operation.lower(), *appended)
+        table.add_row(str(version.version), f"{version.at:%Y-%m-%d %H:%M}", version.operation.lower(), *appended)
     Console().print(table)
 
 

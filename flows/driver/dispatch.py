@@ -164,7 +164,7 @@ class Dispatch(Generic[Job, Result]):
 
     def _takes_more(self, preparer: _Seat) -> bool:
         """Whether a preprocessing actor can be asked for one more; nothing goes behind a batch that is suspected."""
-        suspects = any(call.batch.prepare_kills for call in preparer.calls)
+        suspects = any(call.batch.suspect for call in preparer.calls)
         return preparer.loading is None and len(preparer.calls) < self._limits.in_flight and not suspects
 
     @staticmethod
@@ -235,7 +235,7 @@ class Dispatch(Generic[Job, Result]):
         head, *behind = seat.calls
         for call in reversed(behind):
             self._schedule.not_prepared(call.lane, call.batch)
-        if self._schedule.preparer_died(head.lane, head.batch):
+        if self._schedule.preparer_died(head.lane, head.batch, alone=not behind):
             self._end_rows(head.batch, "quarantined", error)
         else:
             fresh.suspect = (head.lane, head.batch)

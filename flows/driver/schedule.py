@@ -13,10 +13,9 @@ The rules that a run lives by:
   right after it (in one of six deaths on an idle machine).
 * With `overlap` an actor begins with the second batch while it finishes the images of the first. When it dies, either
   can be the reason: both are asked again row by row.
-* So a suspect is asked again with nothing before it and nothing behind it, and only then the actor's death is certainly
-  its own.
-* A head batch of several rows is split, and its rows are asked one by one before any of them is judged. A row that was
-  `lone_kills` times the head when an actor died is given up.
+* So a suspect is asked again with nothing before it and nothing behind it, and only then an actor's death is certainly
+  its own. A row that has ended `lone_kills` actors in this way is given up.
+* A suspected batch of several rows is split first, so that its rows are judged one by one.
 * A batch is cut to the number of rows that fit, by what was learned of its size (`BatchSizes`).
 """
 
@@ -37,15 +36,10 @@ class Batch(Generic[T]):
     rows: tuple[T, ...]
     canvas: Any = None
     attempts: int = 0  # times an inference actor began with it
-    kills: int = 0  # actors that died while it ran and it was a single row
-    prepare_kills: int = 0  # preprocessing actors that died on its photo
+    suspect: bool = False  # an actor died that may have been asked for it
+    kills: int = 0  # actors that certainly died of it, a single row
+    prepare_kills: int = 0  # preprocessing actors that died while they were asked for its photo alone
     losses: int = 0  # times its canvas was lost together with a node
-    alone: bool = False  # an actor is asked for nothing else meanwhile
-
-    @property
-    def suspect(self) -> bool:
-        """Whether it may be what an actor died of."""
-        return self.alone or self.kills > 0
 
     def split(self, size: int) -> list["Batch[T]"]:
         """The same rows in batches of `size`, sharing the canvas and the count of attempts."""
@@ -122,7 +116,7 @@ class Schedule(Generic[T]):
     def prepared(self, index: int, batch: Batch[T], canvas: Any) -> None:
         """The canvas of `batch` is there."""
         self._lanes[index].preparing.remove(batch)
-        batch.canvas = canvas
+        batch.canvas, batch.suspect = canvas, False
         self._lanes[index].ready.append(batch)
 
     def unprepared(self, index: int, batch: Batch[T]) -> None:
@@ -130,8 +124,8 @@ class Schedule(Generic[T]):
         self._lanes[index].preparing.remove(batch)
         self._resolve(batch)
 
-    def preparer_died(self, index: int, batch: Batch[T]) -> bool:
-        """A preprocessing actor died with `batch` at the head of its queue.
+    def preparer_died(self, index: int, batch: Batch[T], *, alone: bool) -> bool:
+        """A preprocessing actor died with `batch` at the head of its queue, or `alone` in it.
 
         All rows of a batch share the photo, so the batch is judged as one.
 
@@ -139,7 +133,8 @@ class Schedule(Generic[T]):
             True when its rows are to be quarantined; otherwise it is still being prepared, and is to be asked of
             another actor, with nothing behind it.
         """
-        batch.prepare_kills += 1
+        batch.suspect = True
+        batch.prepare_kills += alone
         if batch.prepare_kills < self._lone_kills:
             return False
         self._lanes[index].preparing.remove(batch)
@@ -179,9 +174,10 @@ class Schedule(Generic[T]):
         head = suspects[0]
         if len(suspects) > 1 or len(head.rows) > 1:
             rows = [row for batch in suspects for row in batch.split(1)]
-            lane.ready.extend(replace(row, alone=self._overlap) for row in rows)
+            lane.ready.extend(replace(row, suspect=self._overlap) for row in rows)
             return None
-        head.kills += 1
+        head.suspect = True
+        head.kills += by_head or len(running) == 1
         if head.kills >= self._lone_kills:
             self._resolve(head)
             return head

@@ -111,8 +111,15 @@ def canvas_size(settings: ModelSettings) -> CanvasSize:
         RemoteCodeError: The backbone comes with program code of its own.
         ExecutionError: The backbone cannot compute as the settings say.
     """
-    backbone = BackboneFolder(find_weights(settings).backbone)
+    weights = find_weights(settings)
+    backbone = BackboneFolder(weights.backbone)
     backbone.choose(settings.choice, accelerator=settings.device == "cuda")
+    own = backbone.defaults.segmenter
+    if weights.segmenter is None and own is not None and not (place := Path(weights.backbone, own)).is_dir():
+        raise MissingWeightsError(
+            f"the backbone at {weights.backbone} measures its images with a segmenter, which is not at "
+            f"{os.path.normpath(place)}: copy it from where the backbone came from, or name another in model.segmenter"
+        )
     return CanvasSize(settings.working_pixels or backbone.defaults.working_pixels, backbone.size_multiple)
 
 

@@ -43,6 +43,12 @@ def test_help_is_quick_because_it_loads_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]", done.stderr
 
 
+def test_libraries_do_not_tell_who_runs_a_command_what_they_lack() -> None:
+    program = "import flows.cli\nfrom transformers import CLIPImageProcessor"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0 and "torchvision" not in done.stderr, done.stderr
+
+
 def test_the_version_is_printed() -> None:
     from importlib.metadata import version
 

@@ -113,14 +113,25 @@ def test_a_version_or_a_time_can_be_meant(text: str | None, meant: int | datetim
 
 def test_history_says_who_appended_what(pinco: Pinco, table: ManifestTable, failed: Callable[..., Row]) -> None:
     table.append([failed(2)], run_id="next", batch=1, base=0)
-    lines = [line.split() for line in pinco("manifest", "history", "store").output.splitlines() if "│" in line]
-    cells = [[cell for cell in line if cell != "│"] for line in lines]
-    assert [(row[0], row[3:]) for row in cells] == [
+    lines = [line.split() for line in pinco("manifest", "history", "store").output.splitlines()[1:]]
+    assert [(row[0], row[3:]) for row in lines] == [
         ("2", ["write", "next", "1", "0"]),
         ("1", ["write", "night", "2", "0"]),
         ("0", ["create", "table"]),
     ]
     assert "night" not in pinco("manifest", "history", "store", "--limit", "1").output
+
+
+def test_history_fits_a_terminal_of_80_columns(
+    pinco: Pinco, table: ManifestTable, failed: Callable[..., Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    run = "20261124T145037-0c55bb"
+    table.append([failed(2)], run_id=run, batch=1, base=0)
+    table.append([failed(3)], run_id=f"{run}.adopted", batch=1, base=0)
+    output = pinco("manifest", "history", "store").output
+    assert max(map(len, output.splitlines())) <= 80
+    assert output.count(run) == 2 and "…" not in output and "create table" in output
 
 
 def test_compact_and_vacuum_say_what_they_did(

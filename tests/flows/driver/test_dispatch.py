@@ -127,7 +127,8 @@ def test_a_row_that_kills_every_actor_is_quarantined_alone(run: Run) -> None:
     ended = run([("a", "kills", "b"), ("c", "d")], [("e", "f")], lanes=2)
     refusal, _ = ended.pop("kills")
     assert isinstance(refusal, Refusal)
-    assert (refusal.status, refusal.attempts, refusal.kills) == ("quarantined", 3, 2)
+    assert (refusal.status, refusal.kills) == ("quarantined", 2)
+    assert refusal.attempts in (3, 4), "in its batch, twice alone, and perhaps once with another row behind it"
     assert set(ended) == {"a", "b", "c", "d", "e", "f"}
     assert not any(isinstance(answer, Refusal) for answer, _ in ended.values())
     assert ended["c"] == (1, 2), "what stood behind the killer keeps its batch and is not marked"
@@ -200,7 +201,7 @@ def test_a_suspected_photo_is_asked_alone_so_that_no_other_answers_are_lost_with
     monkeypatch.setattr(Dispatch, "_ask_to_prepare", staticmethod(note))
     ended = run([("bomb photo",)], [("a",)], [("b",)])
     alone = [("bomb photo", []), ("a", [])]
-    assert asked == [alone[0], ("a", ["bomb photo"]), *alone, ("b", ["a"])]
+    assert asked == [alone[0], ("a", ["bomb photo"]), alone[0], *alone, ("b", ["a"])]
     assert (ended["a"][0], ended["b"][0], ended["bomb photo"][0].kills) == (1, 1, 2)
 
 

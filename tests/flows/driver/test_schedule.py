@@ -58,8 +58,8 @@ def test_only_the_head_batch_is_marked_when_an_actor_dies() -> None:
     head, behind = schedule.next_to_run(0), schedule.next_to_run(0)
     assert head is not None and behind is not None
     assert schedule.actor_died(0) is None
-    assert (head.kills, head.attempts) == (1, 1)
-    assert (behind.kills, behind.attempts) == (0, 0)
+    assert (head.suspect, head.attempts) == (True, 1)
+    assert (behind.suspect, behind.attempts) == (False, 0)
     assert schedule.next_to_run(0) is behind
 
 
@@ -68,9 +68,9 @@ def test_a_batch_is_split_before_any_of_its_rows_is_judged() -> None:
     prepare_all(schedule)
     schedule.next_to_run(0)
     assert schedule.actor_died(0) is None
-    alone = [schedule.next_to_run(0), schedule.next_to_run(0)]
-    assert [len(batch.rows) for batch in alone if batch] == [1, 1]
-    assert schedule.actor_died(0) is alone[0]
+    single = schedule.next_to_run(0)
+    assert single is not None and len(single.rows) == 1
+    assert schedule.actor_died(0) is single
 
 
 def test_a_suspect_runs_with_nothing_before_it_and_nothing_behind_it() -> None:
@@ -102,9 +102,10 @@ def test_a_photo_is_given_up_when_it_ended_two_actors_and_others_go_back_unmarke
     schedule = Schedule(products([[1], [1]]), 1, window_rows=8)
     (lane, head), (_, behind) = schedule.next_to_prepare(), schedule.next_to_prepare()
     schedule.not_prepared(lane, behind)
-    assert schedule.preparer_died(lane, head) is False
-    assert schedule.next_to_prepare() == (lane, behind) and behind.prepare_kills == 0
-    assert schedule.preparer_died(lane, head) is True
+    assert schedule.preparer_died(lane, head, alone=False) is False
+    assert schedule.preparer_died(lane, head, alone=True) is False
+    assert schedule.next_to_prepare() == (lane, behind) and not behind.suspect
+    assert schedule.preparer_died(lane, head, alone=True) is True
     assert schedule.unresolved == 1
 
 
@@ -186,7 +187,7 @@ def test_every_row_is_resolved_once_whatever_fails(
                 schedule.unprepared(lane, batch)
                 ended.update(batch.rows)
             elif fault == "preparer":
-                if schedule.preparer_died(lane, batch):
+                if schedule.preparer_died(lane, batch, alone=True):
                     ended.update(batch.rows)
                 else:  # asked again, it goes well
                     schedule.prepared(lane, batch, canvas="canvas")
@@ -261,7 +262,7 @@ def test_with_overlap_an_actor_that_names_the_batch_itself_is_believed() -> None
     head, behind = schedule.next_to_run(0), schedule.next_to_run(0)
     assert head is not None and behind is not None
     assert schedule.actor_died(0, by_head=True) is None
-    assert (head.kills, behind.kills, behind.attempts, behind.alone) == (1, 0, 0, False)
+    assert (head.kills, behind.kills, behind.attempts, behind.suspect) == (1, 0, 0, False)
 
 
 def test_batches_are_cut_to_what_fits_and_the_rest_comes_next() -> None:

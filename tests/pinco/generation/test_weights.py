@@ -162,6 +162,16 @@ def test_a_backbone_without_settings_has_its_familys(toy: Path, tmp_path: Path) 
     assert canvas_size(ModelSettings(backbone=backbone, working_pixels=4096)) == CanvasSize(4096, 16)
 
 
+def test_a_backbone_that_was_copied_without_its_segmenter_is_told_while_planning(toy: Path, tmp_path: Path) -> None:
+    shutil.copytree(toy / "backbone", tmp_path / "model" / "backbone")
+    settings = ModelSettings(backbone=str(tmp_path / "model"))
+    place = re.escape(str(tmp_path / "model" / "segmenter"))
+    with pytest.raises(MissingWeightsError, match=rf"a segmenter, which is not at {place}: .*model\.segmenter"):
+        canvas_size(settings)
+    named = settings.model_copy(update={"segmenter": str(toy / "segmenter")})
+    assert canvas_size(named) == CanvasSize(128 * 128, 16)
+
+
 def test_another_family_has_another_multiple(tmp_path: Path) -> None:
     make_odd_pipe().save_pretrained(tmp_path)
     assert canvas_size(ModelSettings(backbone=str(tmp_path))) == CanvasSize(64 * 64, 8)
