@@ -29,7 +29,7 @@ from unittest.mock import patch
 
 import diffusers
 import torch
-from inputs import step_inputs
+from step_inputs import step_inputs
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 

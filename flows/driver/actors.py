@@ -52,8 +52,16 @@ class Generator:
     pasted, packed and stored meanwhile.
     """
 
-    def __init__(self, spec: RunSpec, model: ModelSettings, threads: int, prompts: Sequence[str] = ()) -> None:
-        self._spec, self._settings, self._threads, self._prompts = spec, model, threads, prompts
+    def __init__(
+        self,
+        spec: RunSpec,
+        model: ModelSettings,
+        threads: int,
+        prompts: Sequence[str] = (),
+        memory_share: float = 1.0,
+    ) -> None:
+        self._spec, self._settings, self._threads = spec, model, threads
+        self._prompts, self._memory_share = prompts, memory_share
         self._model: Model | None = None
         self._store = spec.open_store()
         self._device = threading.Lock()
@@ -66,7 +74,7 @@ class Generator:
         """
         from pinco.generation.model import Model
 
-        self._model = Model(self._settings, threads=self._threads)
+        self._model = Model(self._settings, threads=self._threads, memory_share=self._memory_share)
         self._model.expect(self._prompts)
         return self._model.placement
 
@@ -113,4 +121,5 @@ def remote_generator(
 
     own = {"num_gpus": gpus, "num_cpus": 0 if gpus else 1, "max_concurrency": 2 if overlap else 1}
     actor = ray.remote(**own, **_OWNED_BY_THE_DRIVER)(Generator)
-    return actor.remote(spec, model, settings.threads, prompts)
+    share = gpus if 0 < gpus < 1 else 1.0  # several actors on one GPU load at once
+    return actor.remote(spec, model, settings.threads, prompts, share)

@@ -44,8 +44,8 @@ def subject_attention(
 ) -> Tensor:
     """Compute Z; the joint form fused wherever there is a kernel for it.
 
-    There is no lower limit of size: on the CPU `bench/kernels.py` finds the fused way ahead of two SDPA calls from
-    88 + 24 tokens (1.1 to 1.5 times, forward and backward) to 1024 + 512 (2 times and more).
+    There is no lower limit of size: on the CPU `bench/merged_attention.py` finds the fused way ahead of two SDPA calls
+    from 88 + 24 tokens (1.1 to 1.5 times, forward and backward) to 1024 + 512 (2 times and more).
 
     Args:
         q: `[B, H, S, D]`. All inputs are cast to its dtype (under autocast to autocast's, as SDPA would do): the

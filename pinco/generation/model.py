@@ -18,6 +18,7 @@ from cachetools import LRUCache
 
 from pinco.catalog.ids.identity import ModelIdentity
 from pinco.catalog.quality.measures import extension, shrinkage
+from pinco.errors import first_line
 from pinco.evaluation.segmenter import Segmenter
 from pinco.generation.faults import AcceleratorFaultError, DeviceMemoryError, is_accelerator_fault, is_out_of_memory
 from pinco.generation.fingerprint import folder_sha256
@@ -70,17 +71,17 @@ class ModelDescription:
 class Model:
     """Weights in memory, ready to be asked."""
 
-    def __init__(self, settings: ModelSettings, *, threads: int) -> None:
+    def __init__(self, settings: ModelSettings, *, threads: int, memory_share: float = 1.0) -> None:
         """Load from disk.
 
         Args:
             settings: Which weights, and how.
             threads: CPU threads.
+            memory_share: What this process may take of an accelerator's memory.
 
         Raises:
             MissingWeightsError: A folder of weights is not there.
             UnknownPipelineError: The backbone's folder holds something that Pinco cannot run.
-            MethodError: The method is not possible with these weights.
             ControlNetError: The ControlNet cannot be used with the backbone.
             BackboneMismatchError: The adapter was made for another backbone.
             PickledWeightsError: Weights are stored as a pickle.
@@ -88,13 +89,14 @@ class Model:
             ExecutionError: The backbone or the device cannot compute as the settings say.
             OSError: Weights cannot be read.
             ValueError: Settings beside the weights are wrong.
+            DeviceMemoryError: The weights do not fit into the device's memory.
             AcceleratorFaultError: The device itself does not answer.
         """
         torch.set_num_threads(threads)
         cv2.setNumThreads(threads)
         self._threads = threads
         self._weights = find_weights(settings)
-        self._method = ChannelMethods(settings).default
+        self._methods = ChannelMethods(settings)
         self._device = (
             ("cuda" if torch.cuda.is_available() else "cpu") if settings.device == "auto" else settings.device
         )
@@ -102,7 +104,7 @@ class Model:
             ("bfloat16" if self._device == "cuda" else "float32") if settings.dtype == "auto" else settings.dtype
         )
         folder = BackboneFolder(self._weights.backbone)
-        with _faults_named():
+        with _weights_fit(), _faults_named():
             self.pipeline = load_pipeline(
                 self._weights.backbone,
                 self._weights.adapter,
@@ -111,6 +113,7 @@ class Model:
                 dtype=self._dtype,
                 execution=folder.choose(settings.choice, accelerator=self._device != "cpu"),
                 pixels=settings.working_pixels,
+                memory_share=memory_share,
             )
         log.info("%s", self.placement)
         self._segmenter = self._load_segmenter()
@@ -139,7 +142,7 @@ class Model:
         found: EncodedProduct | None = self._encoded.get(key)
         if found is None:
             with _faults_named():
-                encoded = self.pipeline.encode_canvas(canvas, method or self._method)
+                encoded = self.pipeline.encode_canvas(canvas, method or self._methods.default)
             segmented = self._segmenter.segment(canvas.image) if self._segmenter else None
             found = self._encoded[key] = EncodedProduct(encoded, canvas.alpha, segmented)
         return found
@@ -189,8 +192,11 @@ class Model:
 
         Args:
             method: What makes the image; None = the settings' method.
+
+        Raises:
+            MethodError: The settings' method is not possible with their weights.
         """
-        name = method or self._method
+        name = method or self._methods.default
         if name not in self._identities:
             self._identities[name] = self._identify(name)
         return self._identities[name]
@@ -255,6 +261,18 @@ def environment() -> str:
     """JSON of the processor type and the versions that the bytes of an image depend on."""
     versions = {name: version(name).partition("+")[0] for name in BYTES_DEPEND_ON}
     return json.dumps({"processor": platform.machine(), **versions}, sort_keys=True)
+
+
+@contextmanager
+def _weights_fit() -> Iterator[None]:
+    """The way out, where weights do not fit."""
+    try:
+        yield
+    except DeviceMemoryError as error:
+        raise DeviceMemoryError(
+            f"the weights do not fit into the device's memory ({first_line(error)}): set model.placement to auto or "
+            "offload_model, or model.quantise to int8"
+        ) from error
 
 
 @contextmanager

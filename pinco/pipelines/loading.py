@@ -16,7 +16,7 @@ from pinco.pipelines.defaults import GenerationDefaults
 from pinco.pipelines.execution import PLAIN, Execution
 from pinco.pipelines.families import PipelineFamily, pipeline_family
 from pinco.pipelines.folder import BackboneFolder
-from pinco.pipelines.memory import Placement, model_bytes, place
+from pinco.pipelines.memory import WeightPlacement, model_bytes, place_weights
 from pinco.pipelines.pipeline import PincoPipeline
 from pinco.pipelines.placement import free_memory, put, quantisation
 from pinco.pipelines.progress import no_progress_bars
@@ -37,6 +37,7 @@ def load_pipeline(
     local_files_only: bool = True,
     execution: Execution = PLAIN,
     pixels: int | None = None,
+    memory_share: float = 1.0,
 ) -> PincoPipeline:
     """Load a backbone of any known family, an adapter onto it, and a ControlNet beside it.
 
@@ -49,6 +50,7 @@ def load_pipeline(
         local_files_only: Never ask the hub.
         execution: How it computes (`BackboneFolder.choose` makes it from settings).
         pixels: Area of the images, by which an automatic placement judges the memory; None = the backbone's usual one.
+        memory_share: What this process may take of an accelerator's memory, which others may be about to fill.
 
     Raises:
         UnknownPipelineError: The folder holds a pipeline of no known family.
@@ -72,13 +74,14 @@ def load_pipeline(
     loading = {"dtype": DTYPES[dtype], "local_files_only": local_files_only}
     how: dict[str, Any] = quantisation(execution.quantise, device, family.unquantised)
     how["variant"] = folder.variant if folder else None
-    placed = _place(folder, (adapter, controlnet), execution, device=device, dtype=dtype, pixels=pixels)
+    free = free_memory(device, memory_share)
+    placed = _place(folder, (adapter, controlnet), execution, free, device=device, dtype=dtype, pixels=pixels)
     with no_progress_bars():
         pipeline_class = family.pipeline_class(name)
         pipe = pipeline_class.from_pretrained(str(backbone), use_safetensors=True, **absent, **loading, **how)
         loaded = None if adapter is None else PincoAdapter.from_pretrained(str(adapter), **loading)
         beside = None if control is None else _load_controlnet(control, family, **loading)
-        if dtype == "float32":
+        if dtype == "float32" and torch.device(device).type == "cpu":
             align([part for part in (*pipe.components.values(), loaded, beside) if isinstance(part, nn.Module)])
         text_stage = put(pipe, placed.name, device, swap=placed.swap)
         loaded = loaded and loaded.to(device)
@@ -118,25 +121,26 @@ def _place(
     folder: BackboneFolder | None,
     beside: Sequence[str | Path | None],
     execution: Execution,
+    free: int,
     *,
     device: str,
     dtype: str,
     pixels: int | None,
-) -> Placement:
+) -> WeightPlacement:
     """Where the weights go; a hub id, whose files are not known yet, is resident unless it is told otherwise."""
     if folder is None:
         name = "resident" if execution.placement == "auto" else execution.placement
-        return Placement(name, f"placement: {name}")
+        return WeightPlacement(name, f"placement: {name}")
     adapter, controlnet = beside
     size = model_bytes(
         folder.path,
         adapter,
         controlnet,
         dtype=dtype,
-        quantise=execution.quantise,
+        execution=execution,
         pixels=pixels or folder.defaults.working_pixels,
         token_pixels=folder.size_multiple,
     )
     accelerator = torch.device(device).type != "cpu"
     layers = folder.family.single_layers
-    return place(execution, size, free_memory(device), accelerator=accelerator, single_layers=layers)
+    return place_weights(execution, size, free, accelerator=accelerator, single_layers=layers)

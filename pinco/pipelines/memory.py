@@ -13,7 +13,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from pinco.pipelines.execution import Execution, PlacementName, Quantise
+from pinco.pipelines.execution import PLAIN, Execution, PlacementName, Quantise
 from pinco.weight_files import files_of_weights
 
 ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -32,6 +32,9 @@ residuals. An upper estimate for the blocks of all known families."""
 
 _DECODER_TENSORS = 10
 """Tensors of pixels x first channels alive at once in a VAE's last decoder block."""
+
+_TAYLOR_TENSORS = 2
+"""Tensors of tokens x width that extrapolation keeps of each block: the last output and its slope."""
 
 _HALVED: Mapping[Quantise, float] = {"none": 1.0, "int8": 0.51, "fp8": 0.51}
 """What quantised weights take of bfloat16, with their scales."""
@@ -66,7 +69,7 @@ class ModelBytes:
 
 
 @dataclass(frozen=True)
-class Placement:
+class WeightPlacement:
     """A placement that was chosen.
 
     Attributes:
@@ -80,9 +83,9 @@ class Placement:
     swap: bool = False
 
 
-def place(
+def place_weights(
     execution: Execution, size: ModelBytes, free: int, *, accelerator: bool, single_layers: bool = True
-) -> Placement:
+) -> WeightPlacement:
     """The placement of the settings, or the first one that fits.
 
     On the CPU there is nowhere else to put weights: everything is resident, and it is said where that is too much.
@@ -98,16 +101,16 @@ def place(
     given = f"{weights}, about {_gib(size.work)} of work, {_gib(free)} free"
     if not accelerator:
         short = "" if size.needed("resident") <= free else "; memory is short, model.dtype: bfloat16 takes half"
-        return Placement("resident", f"placement: resident ({given}{short})")
+        return WeightPlacement("resident", f"placement: resident ({given}{short})")
     swap = size.needed("resident") > free * _USED
     if execution.placement != "auto":
-        return Placement(execution.placement, f"placement: {execution.placement}, as set ({given})", swap)
+        return WeightPlacement(execution.placement, f"placement: {execution.placement}, as set ({given})", swap)
     names: list[PlacementName] = ["resident", "offload_text", "offload_model"]
     if single_layers and execution.quantise == "none" and not execution.compile:
         names.append("offload_sequential")
     name = next((name for name in names if size.needed(name) <= free * _USED), names[-1])
     short = "" if size.needed(name) <= free * _USED else "; memory is short, model.quantise: int8 takes half"
-    return Placement(name, f"placement: {name} ({given}{short})", swap)
+    return WeightPlacement(name, f"placement: {name} ({given}{short})", swap)
 
 
 def model_bytes(
@@ -116,7 +119,7 @@ def model_bytes(
     controlnet: str | Path | None = None,
     *,
     dtype: str,
-    quantise: Quantise = "none",
+    execution: Execution = PLAIN,
     pixels: int,
     token_pixels: int,
 ) -> ModelBytes:
@@ -127,7 +130,7 @@ def model_bytes(
         adapter: Folder of an adapter.
         controlnet: Folder of a ControlNet, which stays on the device as an adapter does.
         dtype: What the pipeline computes in.
-        quantise: Number format of the transformer's linear weights.
+        execution: How the pipeline computes.
         pixels: Area of the images.
         token_pixels: Pixels of a token along one side.
     """
@@ -136,17 +139,20 @@ def model_bytes(
     parts = {part.name: _values(part) * item for part in sorted(folder.iterdir()) if part.is_dir()}
     transformer = parts.pop("transformer", 0)
     text = sum(parts.pop(name) for name in list(parts) if name.startswith("text_encoder"))
-    if quantise != "none":
-        transformer = round(transformer * 2 / item * _HALVED[quantise])
+    if execution.quantise != "none":
+        transformer = round(transformer * 2 / item * _HALVED[execution.quantise])
     added = sum(_values(Path(beside)) * item for beside in (adapter, controlnet) if beside is not None)
     tokens = pixels // token_pixels**2
-    width = _width(_config(folder / "transformer"))
+    config = _config(folder / "transformer")
+    width = _width(config)
     channels = _config(folder / "vae").get("block_out_channels") or [128]
     step = tokens * width * _STEP_TENSORS * item
     decode = pixels * int(channels[0]) * _DECODER_TENSORS * item
+    blocks = sum(int(config.get(name) or 0) for name in ("num_layers", "num_single_layers"))
+    remembered = _TAYLOR_TENSORS * blocks * tokens * width * item if execution.cache == "taylor" else 0
     canvas = _canvas_bytes(adapter, tokens, item)
     kept = max(canvas, min(canvas * KEPT_CANVASES, KEPT_CANVAS_BYTES))
-    return ModelBytes(text, transformer, sum(parts.values()), added, max(step, decode) + kept)
+    return ModelBytes(text, transformer, sum(parts.values()), added, max(step, decode) + remembered + kept)
 
 
 def _canvas_bytes(adapter: str | Path | None, tokens: int, item: int) -> int:
@@ -190,4 +196,4 @@ def _header(file: Path) -> dict[str, Any]:
 
 
 def _gib(count: int) -> str:
-    return f"{count / 2**30:.1f} GiB"
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"

@@ -12,6 +12,7 @@ from safetensors import safe_open
 
 from pinco.adapter import PincoAdapter
 from pinco.adapter.choice import Layers, Rank, adapter_config
+from pinco.pipelines.families import UnsupportedBackboneError
 from pinco.pipelines.folder import BackboneFolder
 from pinco.pipelines.progress import no_progress_bars
 
@@ -28,6 +29,7 @@ def new_adapter(backbone: str | Path, *, layers: Layers = "all", rank: Rank = "a
 
     Raises:
         UnknownPipelineError: The folder holds something that Pinco cannot run.
+        UnsupportedBackboneError: The backbone inpaints by itself and takes no adapter.
         PickledWeightsError: Weights are stored as a pickle.
         ValueError: Layers or a rank that the backbone does not have.
     """
@@ -53,9 +55,15 @@ def weightless_adapter(backbone: str | Path, *, layers: Layers = "all", rank: Ra
 
     Raises:
         UnknownPipelineError: The folder holds something that Pinco cannot run.
+        UnsupportedBackboneError: The backbone inpaints by itself and takes no adapter.
         ValueError: Layers or a rank that the backbone does not have.
     """
     folder = BackboneFolder(backbone)
+    if not folder.family.text_to_image:
+        raise UnsupportedBackboneError(
+            f"the {folder.pipeline} in {folder.path} takes no adapter, because it is told of the product by itself. "
+            "Name a text-to-image backbone, or use this one without an adapter, by the method fill"
+        )
     with torch.device("meta"):
         transformer = _transformer_class(folder).from_config(folder.config("transformer"))
         adapter: PincoAdapter = PincoAdapter(

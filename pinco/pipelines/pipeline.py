@@ -20,7 +20,7 @@ from pinco.pipelines.encoded import EncodedCanvas, check_size
 from pinco.pipelines.execution import PLAIN, Execution
 from pinco.pipelines.families import pipeline_family
 from pinco.pipelines.families.base import Embeddings
-from pinco.pipelines.memory import Placement
+from pinco.pipelines.memory import WeightPlacement
 from pinco.pipelines.methods import method_named
 from pinco.pipelines.methods.base import Asked
 from pinco.pipelines.methods.choice import Given, MethodError, obstacle
@@ -64,7 +64,7 @@ class PincoPipeline:
         one_at_a_time: bool | None = None,
         prompt_bytes: int = PROMPT_BYTES,
         execution: Execution = PLAIN,
-        placement: Placement | None = None,
+        placement: WeightPlacement | None = None,
         text_stage: TextStage | None = None,
     ) -> None:
         """Put the pipeline over a loaded backbone; an adapter that is not attached yet gets attached.

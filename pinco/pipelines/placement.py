@@ -10,6 +10,14 @@ from typing import Any, Self
 import psutil
 import torch
 from accelerate import cpu_offload_with_hook
+from diffusers.hooks import (
+    FirstBlockCacheConfig,
+    HookRegistry,
+    TaylorSeerCacheConfig,
+    apply_first_block_cache,
+    apply_taylorseer_cache,
+)
+from diffusers.hooks.hooks import CacheContext, _set_cache_context
 from torch import nn
 
 from pinco.pipelines.execution import Execution, ExecutionError, PlacementName, Quantise
@@ -21,14 +29,23 @@ FP8_CAPABILITY = (8, 9)
 FIRST_BLOCK_THRESHOLD = 0.08
 """Relative change of the first block's residual below which a step takes over the rest of the last one."""
 
+TAYLOR_INTERVAL = 3
+"""Every so many steps attentions are computed, after as many at the start; in between they are extrapolated."""
+
 COMPILE_OPTIONS: dict[str, Any] = {"dynamic": False}
 """Of `torch.compile`: one graph for each size of images, which a run has few of."""
 
 
-def free_memory(device: str) -> int:
-    """Bytes that are free on a device; of the CPU, in main memory."""
+def free_memory(device: str, share: float = 1.0) -> int:
+    """Bytes that are free on a device; of the CPU, in main memory.
+
+    Args:
+        device: Which one.
+        share: Of an accelerator's memory that this process may take at most.
+    """
     if torch.device(device).type == "cuda":
-        return int(torch.cuda.mem_get_info(torch.device(device))[0])
+        free, total = torch.cuda.mem_get_info(torch.device(device))
+        return int(min(free, total * share))
     return int(psutil.virtual_memory().available)
 
 
@@ -71,9 +88,11 @@ def prepare_transformer(pipe: Any, family: PipelineFamily, execution: Execution)
     """Compile blocks and cache steps, as the execution says; after an adapter was attached."""
     transformer = pipe.transformer
     if execution.cache == "first_block":
-        from diffusers import FirstBlockCacheConfig
-
-        transformer.enable_cache(FirstBlockCacheConfig(threshold=FIRST_BLOCK_THRESHOLD))
+        apply_first_block_cache(transformer, FirstBlockCacheConfig(threshold=FIRST_BLOCK_THRESHOLD))
+    elif execution.cache == "taylor":
+        config = TaylorSeerCacheConfig(TAYLOR_INTERVAL, TAYLOR_INTERVAL, taylor_factors_dtype=transformer.dtype)
+        apply_taylorseer_cache(transformer, config)
+    HookRegistry.check_if_exists_or_initialize(transformer).invalidate_child_registries_cache()
     if execution.compile:
         if not getattr(transformer, "_repeated_blocks", None):
             transformer._repeated_blocks = list(family.repeated_blocks)
@@ -84,17 +103,19 @@ def prepare_transformer(pipe: Any, family: PipelineFamily, execution: Execution)
 def cached_steps(pipe: Any, execution: Execution) -> Iterator[None]:
     """What a call of the pipeline runs in.
 
-    A cache keeps its state under a name, and not all pipelines name one. It is emptied at the end: pipelines do that
-    themselves unless they fail, and what a failed batch left must not come into the next.
+    A cache keeps its state under a name, and not all pipelines name one. It is emptied at the end, which not all
+    pipelines do, and none that fails: what a batch left must not come into the next.
     """
     if execution.cache == "none":
         yield
         return
-    with pipe.transformer.cache_context("steps"):
-        try:
-            yield
-        finally:
-            pipe.transformer._reset_stateful_cache()
+    registry = HookRegistry.check_if_exists_or_initialize(pipe.transformer)
+    _set_cache_context(pipe.transformer, CacheContext("steps"))
+    try:
+        yield
+    finally:
+        registry.reset_stateful_hooks(recurse=True)
+        _set_cache_context(pipe.transformer, None)
 
 
 @contextmanager

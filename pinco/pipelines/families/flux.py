@@ -33,7 +33,7 @@ class FluxPipelineFamily(PipelineFamily):
 
     pipelines: ClassVar[tuple[str, ...]] = ("FluxPipeline",)
     packed = True
-    caches = ("first_block",)
+    caches = ("first_block", "taylor")
     repeated_blocks = ("FluxTransformerBlock", "FluxSingleTransformerBlock")
     refused: ClassVar[Mapping[str, str]] = {
         "FluxKontextPipeline": f"edits a reference image by instruction. {_TEXT_TO_IMAGE}",

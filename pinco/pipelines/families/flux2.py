@@ -28,6 +28,7 @@ class Flux2PipelineFamily(PipelineFamily):
 
     pipelines = ("Flux2Pipeline",)
     packed = True
+    caches = ("taylor",)
     repeated_blocks = ("Flux2TransformerBlock", "Flux2SingleTransformerBlock")
 
     def usual(self, transformer: Config) -> GenerationDefaults:

@@ -32,6 +32,7 @@ class SD3PipelineFamily(PipelineFamily):
 
     pipelines = ("StableDiffusion3Pipeline",)
     packed = False
+    caches = ("taylor",)
     inpainting: ClassVar[Mapping[str, str]] = {"controlnet": "StableDiffusion3ControlNetInpaintingPipeline"}
     controlnet: ClassVar[str | None] = "SD3ControlNetModel"
     controlnet_options: ClassVar[Mapping[str, Any]] = {"extra_conditioning_channels": MASK_CHANNELS}

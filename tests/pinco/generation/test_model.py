@@ -179,3 +179,23 @@ def test_prompts_of_the_run_are_handed_on_from_the_first_that_is_asked_for(
         model.generate(encoded, [(prompt, None, 1)])
     model.expect(())
     assert seen == [["on grass", "in snow"], ["in snow"], ["on sand", "on grass", "in snow"]]
+
+
+def test_the_settings_method_need_not_be_possible_where_channels_name_others(
+    model_settings: ModelSettings, canvas: Canvas
+) -> None:
+    model = Model(model_settings.model_copy(update={"adapter": None, "method": "pinco"}), threads=1)
+    assert model.generate(model.encode(canvas, "hero", "blend"), [("on grass", None, 1)])[0].shape == (64, 64, 3)
+    with pytest.raises(MethodError, match="needs a Pinco adapter"):
+        model.encode(canvas, "plain")
+
+
+def test_weights_that_do_not_fit_are_said_with_the_way_out(
+    model_settings: ModelSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.0 GiB\nof which")
+
+    monkeypatch.setattr(module, "load_pipeline", fail)
+    with pytest.raises(DeviceMemoryError, match=r"\(CUDA out of memory\. Tried .* 9\.0 GiB\): set model\.placement to"):
+        Model(model_settings, threads=1)

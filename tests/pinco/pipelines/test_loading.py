@@ -111,7 +111,7 @@ def test_numbers_that_the_cpu_does_not_have_are_refused_before_anything_is_read(
 def test_it_says_where_the_weights_lie(folders: tuple[Path, Path]) -> None:
     placed = load_pipeline(*folders, execution=Execution(placement="offload_model")).placement
     assert placed is not None and placed.name == "resident"
-    assert re.fullmatch(r"placement: resident \(\S+ GiB of weights, about \S+ GiB of work, \S+ GiB free\)", placed.line)
+    assert re.fullmatch(r"placement: resident \(\d+ MiB of weights, about \d+ MiB of work, \S+ GiB free\)", placed.line)
 
 
 def test_weights_of_a_variant_are_loaded_where_there_are_no_others(

@@ -10,7 +10,9 @@ import torch
 from pinco.adapter import PincoAdapter
 from pinco.pipelines.execution import PLAIN, Execution
 from pinco.pipelines.folder import BackboneFolder
-from pinco.pipelines.memory import KEPT_CANVAS_BYTES, ModelBytes, model_bytes, place
+from pinco.pipelines.memory import KEPT_CANVAS_BYTES, ModelBytes, model_bytes, place_weights
+from tests.families.inpainting import new_sd3_controlnet
+from tests.families.sd3 import new_pipe as new_sd3
 
 GIB = 1 << 30
 LARGE = ModelBytes(text=9 * GIB, transformer=22 * GIB, rest=GIB, adapter=2 * GIB, work=4 * GIB)
@@ -29,31 +31,31 @@ LARGE = ModelBytes(text=9 * GIB, transformer=22 * GIB, rest=GIB, adapter=2 * GIB
     ],
 )
 def test_the_first_placement_that_fits_is_taken(free: int, name: str, swap: bool) -> None:
-    placed = place(PLAIN, LARGE, free * GIB, accelerator=True)
+    placed = place_weights(PLAIN, LARGE, free * GIB, accelerator=True)
     assert (placed.name, placed.swap) == (name, swap)
     assert placed.line == f"placement: {name} (34.0 GiB of weights, about 4.0 GiB of work, {free}.0 GiB free)"
 
 
 @pytest.mark.parametrize("other", [{"quantise": "int8"}, {"compile": True}])
 def test_what_excludes_single_layers_is_respected_and_shortage_is_said(other: Any) -> None:
-    placed = place(Execution(**other), LARGE, 8 * GIB, accelerator=True)
+    placed = place_weights(Execution(**other), LARGE, 8 * GIB, accelerator=True)
     assert placed.name == "offload_model" and "memory is short, model.quantise: int8 takes half" in placed.line
 
 
 def test_a_backbone_whose_layers_cannot_move_alone_moves_as_a_whole() -> None:
-    assert place(PLAIN, LARGE, 24 * GIB, accelerator=True, single_layers=False).name == "offload_model"
+    assert place_weights(PLAIN, LARGE, 24 * GIB, accelerator=True, single_layers=False).name == "offload_model"
 
 
 def test_what_is_set_is_taken_whatever_fits() -> None:
-    placed = place(Execution(placement="offload_text"), LARGE, 80 * GIB, accelerator=True)
+    placed = place_weights(Execution(placement="offload_text"), LARGE, 80 * GIB, accelerator=True)
     assert (placed.name, placed.swap) == ("offload_text", False) and "as set" in placed.line
-    assert place(Execution(placement="offload_text"), LARGE, 30 * GIB, accelerator=True).swap
+    assert place_weights(Execution(placement="offload_text"), LARGE, 30 * GIB, accelerator=True).swap
 
 
 @pytest.mark.parametrize("execution", [PLAIN, Execution(placement="offload_model")])
 def test_the_cpu_has_nowhere_else(execution: Execution) -> None:
-    assert place(execution, LARGE, 64 * GIB, accelerator=False).name == "resident"
-    short = place(execution, LARGE, 16 * GIB, accelerator=False)
+    assert place_weights(execution, LARGE, 64 * GIB, accelerator=False).name == "resident"
+    short = place_weights(execution, LARGE, 16 * GIB, accelerator=False)
     assert short.name == "resident" and "memory is short, model.dtype: bfloat16" in short.line
 
 
@@ -84,9 +86,11 @@ def test_numbers_and_sizes_count(new_pipe: Callable[[str], Any], tmp_path: Path)
     new_pipe("flux").save_pretrained(tmp_path)
     half = _size(tmp_path)
     assert _size(tmp_path, dtype="float32").transformer == 2 * half.transformer
-    assert 0.5 < _size(tmp_path, quantise="int8").transformer / half.transformer < 0.55
-    assert 0.5 < _size(tmp_path, quantise="int8", dtype="float32").transformer / half.transformer < 0.55
+    small = Execution(quantise="int8")
+    for dtype in ("bfloat16", "float32"):
+        assert 0.5 < _size(tmp_path, execution=small, dtype=dtype).transformer / half.transformer < 0.55
     assert _size(tmp_path, pixels=1024 * 1024).work > 100 * half.work
+    assert _size(tmp_path, execution=Execution(cache="taylor")).work == half.work + 2 * 2 * 16 * 32 * 2
 
 
 def test_a_variant_beside_the_weights_is_not_counted_twice(new_pipe: Callable[[str], Any], tmp_path: Path) -> None:
@@ -104,3 +108,12 @@ def test_kept_canvases_are_bounded(tmp_path: Path) -> None:
     canvas = 2 * 57 * 4096 * 3072 * 2
     work = _size(empty, tmp_path, pixels=1024 * 1024).work - _size(empty, pixels=1024 * 1024).work
     assert canvas < work <= KEPT_CANVAS_BYTES, "more than one of 2.9 GB, not eight"
+
+
+def test_a_controlnet_is_counted_beside_the_adapter(tmp_path: Path) -> None:
+    controlnet = new_sd3_controlnet()
+    controlnet.save_pretrained(tmp_path / "controlnet")
+    new_sd3().save_pretrained(tmp_path / "backbone")
+    with_one = _size(tmp_path / "backbone", controlnet=tmp_path / "controlnet")
+    assert with_one.adapter == 2 * _parameters(controlnet)
+    assert _size(tmp_path / "backbone").adapter == 0

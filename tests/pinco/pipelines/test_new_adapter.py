@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from pinco.adapter import PincoAdapter
+from pinco.pipelines.families import UnsupportedBackboneError
 from pinco.pipelines.folder import BackboneFolder
 from pinco.pipelines.loading import load_pipeline
 from pinco.pipelines.new_adapter import new_adapter, weightless_adapter
+from tests.families.inpainting import new_fill
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -49,3 +51,10 @@ def test_a_wrong_choice_is_said_before_weights_are_read(pipe: Any, tmp_path: Pat
 def test_the_folder_gives_its_parts_configurations(pipe: Any, tmp_path: Path) -> None:
     pipe.save_pretrained(tmp_path)
     assert BackboneFolder(tmp_path).config("vae") == json.loads((tmp_path / "vae" / "config.json").read_text())
+
+
+def test_a_backbone_that_inpaints_by_itself_takes_no_adapter(tmp_path: Path) -> None:
+    new_fill().save_pretrained(tmp_path)
+    for make in (new_adapter, weightless_adapter):
+        with pytest.raises(UnsupportedBackboneError, match=r"FluxFillPipeline in .* takes no adapter.*method fill"):
+            make(tmp_path)

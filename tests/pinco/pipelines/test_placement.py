@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,7 @@ from pinco.pipelines.pipeline import PincoPipeline
 from pinco.pipelines.placement import TextStage, put, quantisation, tiling
 from preprocessing.arrays import U8
 from preprocessing.canvas import Canvas
+from tests.pinco.pipelines.odd_pipeline import open_adapter
 
 MakeCanvas = Callable[..., Canvas]
 REAL = ["flux", "flux2-klein", "sd3", "hunyuan", "z-image"]
@@ -138,59 +140,75 @@ def test_prompts_beyond_what_is_kept_are_encoded_when_they_are_due(
     assert stage.visits == 4, "one for the batch, which keeps nothing, and one for each"
 
 
-FIRST_BLOCK = Execution(cache="first_block")
+CASES = [("flux", "first_block"), ("flux", "taylor"), ("flux2-klein", "taylor"), ("sd3", "taylor")]
 
 
-@pytest.fixture
-def cacheable(new_pipe: Callable[[str], Any]) -> Any:
-    return _own(new_pipe("flux"))
-
-
-def test_a_cache_skips_blocks_of_steps_that_change_little(
-    cacheable: Any, make_canvas: MakeCanvas, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls = _count_last_block(cacheable)
-    (plain,) = _images(PincoPipeline(cacheable), make_canvas(), steps=4, true_cfg=1.0)
-    assert len(calls) == 4
-    calls.clear()
+@pytest.fixture(params=CASES, ids=lambda case: "-".join(case))
+def cached(
+    request: pytest.FixtureRequest, new_pipe: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> tuple[Any, Execution]:
+    """A pipeline and one of its caches, which takes over whatever it can."""
     monkeypatch.setattr(placement, "FIRST_BLOCK_THRESHOLD", 10.0)
-    pinco = PincoPipeline(cacheable, execution=FIRST_BLOCK)
-    (cached,) = _images(pinco, make_canvas(), steps=4, true_cfg=1.0)
-    assert len(calls) == 1, "the first step computes everything, the others their first block"
-    assert cached.shape == plain.shape and not np.array_equal(cached, plain)
-    (again,) = _images(pinco, make_canvas(), steps=4, true_cfg=1.0)
-    np.testing.assert_array_equal(again, cached)  # nothing is left of the last image
+    name, cache = request.param
+    return _own(new_pipe(name)), Execution(cache=cache)
 
 
-def _count_last_block(pipe: Any) -> list[int]:
-    calls: list[int] = []
-    block = pipe.transformer.single_transformer_blocks[-1]
-    forward = block.forward
+def test_a_cache_computes_less_and_leaves_nothing_for_the_next_image(
+    cached: tuple[Any, Execution], make_canvas: MakeCanvas
+) -> None:
+    pipe, execution = cached
+    calls = _count_attentions(pipe.transformer)
+    adapter = open_adapter(pipe)
+    (plain,) = _images(PincoPipeline(pipe, adapter), make_canvas(), steps=6, true_cfg=1.0)
+    every = len(calls)
+    calls.clear()
+    assert execution.cache in PincoPipeline(pipe, adapter).family.caches
+    pinco = PincoPipeline(pipe, adapter, execution=execution)
+    (image,) = _images(pinco, make_canvas(), steps=6, true_cfg=1.0)
+    assert 0 < len(calls) < every
+    assert image.shape == plain.shape and not np.array_equal(image, plain)
+    _images(pinco, make_canvas(left=8), ("on grass",), steps=6, true_cfg=1.0)
+    (again,) = _images(pinco, make_canvas(), steps=6, true_cfg=1.0)
+    np.testing.assert_array_equal(again, image)
 
-    def counted(*args: Any, **kwargs: Any) -> Any:
-        calls.append(1)
-        return forward(*args, **kwargs)
 
-    block.forward = counted
+def _count_attentions(transformer: Any) -> list[str]:
+    calls: list[str] = []
+    for name, module in transformer.named_modules():
+        if name.endswith("attn"):
+            _count(module, name, calls)
     return calls
 
 
+def _count(module: Any, name: str, calls: list[str]) -> None:
+    forward = module.forward
+
+    @functools.wraps(forward)
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        calls.append(name)
+        return forward(*args, **kwargs)
+
+    module.forward = counted
+
+
 def test_a_failed_batch_leaves_nothing_in_the_cache(
-    cacheable: Any, make_canvas: MakeCanvas, monkeypatch: pytest.MonkeyPatch
+    cached: tuple[Any, Execution], make_canvas: MakeCanvas, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(placement, "FIRST_BLOCK_THRESHOLD", 10.0)
-    pinco = PincoPipeline(cacheable, execution=FIRST_BLOCK, one_at_a_time=False)
-    (wanted,) = _images(pinco, make_canvas())
-    step = cacheable.scheduler.step
+    pipe, execution = cached
+    pinco = PincoPipeline(pipe, execution=execution, one_at_a_time=False)
+    (wanted,) = _images(pinco, make_canvas(), steps=6)
+    step, count = pipe.scheduler.step, iter(range(100))
 
     def fail(*args: Any, **kwargs: Any) -> Any:
-        raise torch.OutOfMemoryError("tried to allocate 20 GiB")
+        if next(count) == 2:
+            raise torch.OutOfMemoryError("tried to allocate 20 GiB")
+        return step(*args, **kwargs)
 
-    cacheable.scheduler.step = fail
+    pipe.scheduler.step = fail
     with pytest.raises(torch.OutOfMemoryError):
-        _images(pinco, make_canvas(), ("in snow", "on grass"))
-    cacheable.scheduler.step = step
-    np.testing.assert_array_equal(_images(pinco, make_canvas())[0], wanted)
+        _images(pinco, make_canvas(), ("in snow", "on grass"), steps=6)
+    pipe.scheduler.step = step
+    np.testing.assert_array_equal(_images(pinco, make_canvas(), steps=6)[0], wanted)
 
 
 def test_compiled_blocks_make_the_same_image(
@@ -262,3 +280,8 @@ def test_a_missing_package_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_free_memory_of_the_cpu_is_main_memory() -> None:
     assert placement.free_memory("cpu") > 1 << 20
+
+
+def test_a_process_takes_its_share_of_a_gpu_and_no_more_than_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (60, 80))
+    assert [placement.free_memory("cuda", share) for share in (1.0, 0.5)] == [60, 40]

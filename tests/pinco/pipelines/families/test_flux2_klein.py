@@ -149,7 +149,7 @@ def test_the_inpainting_pipeline_is_called_as_diffusers_calls_it(is_distilled: b
     """With the background grown to whole tokens; at sizes where diffusers' own does not make the image smaller."""
     pipe, canvas = new_klein(is_distilled=is_distilled), make_canvas(64, 48, left=16, top=16, side=16)
     pinco = PincoPipeline(pipe)
-    request = pinco.defaults.request("in snow", seed=1, negative="night", steps=2, true_cfg=2.0)
+    request = pinco.defaults.request("in snow", seed=1, negative="night", steps=5, true_cfg=2.0)
     image = pinco.generate(pinco.encode_canvas(canvas, "fill"), [request])[0]
     noise = torch.randn((1, LATENT_CHANNELS, 6, 8), generator=torch.Generator("cpu").manual_seed(request.seed))
     negative, _ = pipe.encode_prompt("night")
@@ -160,7 +160,7 @@ def test_the_inpainting_pipeline_is_called_as_diffusers_calls_it(is_distilled: b
             image=torch.from_numpy(canvas.image).permute(2, 0, 1)[None].contiguous() / 255,
             mask_image=torch.from_numpy(255 - canvas.alpha)[None, None] / 255,
             strength=1.0,
-            num_inference_steps=2,
+            num_inference_steps=5,
             guidance_scale=1.0 if is_distilled else 2.0,
             latents=torch.nn.functional.pixel_unshuffle(noise, 2),
         ).images[0]

@@ -42,7 +42,8 @@ def test_the_product_is_encoded_again_on_the_ground_of_a_quick_first_pass(
     first = quick.generate(quick.encode_canvas(canvas, "bare"), [replace(request, steps=2, blending=True)])[0]
     wanted = on_ground(canvas, first, quick.dims.vae_scale_factor)
     torch.testing.assert_close(matched, image_tensor(replace(canvas, image=wanted)))
-    assert image.shape == (48, 64, 3)
+    on_grey = quick.generate(quick.encode_canvas(canvas, "bare"), [replace(request, blending=True)])[0]
+    assert image.shape == on_grey.shape == (48, 64, 3) and not np.array_equal(image, on_grey)
 
 
 def test_the_products_latents_are_those_on_the_matching_ground(pipe: Any, make_canvas: MakeCanvas) -> None:

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate import cpu_offload
 from diffusers import Flux2KleinInpaintPipeline
+from torch import nn
 
 from pinco.pipelines.methods.inpainting import certain, known_pixels, sibling
 from pinco.pipelines.pipeline import PincoPipeline
@@ -115,3 +117,23 @@ def test_a_sibling_has_the_same_parts_and_the_same_configuration() -> None:
     assert type(made) is Flux2KleinInpaintPipeline and made.transformer is pipe.transformer
     assert made.config.is_distilled is True
     assert sibling(made, "Flux2KleinInpaintPipeline") is made
+
+
+@pytest.mark.parametrize("offload", ["by model", "layer by layer"])
+def test_offloaded_weights_make_the_images_of_resident_ones(
+    inpainting_case: Case, make_canvas: MakeCanvas, offload: str
+) -> None:
+    """accelerate's hooks work alike on every device; here the CPU is the execution device."""
+    pinco, method = inpainting_case
+    request = _requests(pinco)[0]
+    wanted = pinco.generate(pinco.encode_canvas(make_canvas(), method), [request])[0]
+    if offload == "by model":
+        pinco.pipe.enable_model_cpu_offload(device="cpu")
+    else:
+        for part in pinco.pipe.components.values():
+            if isinstance(part, nn.Module):
+                cpu_offload(part, torch.device("cpu"), offload_buffers=len(part._parameters) > 0)
+                assert all(parameter.is_meta for parameter in part.parameters())
+    again = PincoPipeline(pinco.pipe, controlnet=pinco.controlnet)
+    for _ in range(2):  # the second time the parts are where the first one left them
+        assert np.array_equal(again.generate(again.encode_canvas(make_canvas(), method), [request])[0], wanted)

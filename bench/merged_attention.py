@@ -1,6 +1,6 @@
 """Time subject-aware attention: the fused merge against two SDPA calls.
 
-    python bench/kernels.py [--repeats 7] [--threads 1]
+    python bench/merged_attention.py [--repeats 7] [--threads 1]
 
 Prints a table per device: the CPU, and CUDA where there is one. "ratio" is the reference's time over the fused one's.
 """
