@@ -59,10 +59,10 @@ class Card:
 
     @property
     def facts(self) -> list[str]:
-        """Channel, size, placement, seed and what was measured, in a few words each."""
+        """Channel, size, placement, method, seed and what was measured, in a few words each."""
         row = self.row
         size = f"{row.width} x {row.height}" if row.width and row.height else None
-        facts = [row.channel, size, row.placement, f"seed {row.seed}"]
+        facts = [row.channel, size, row.placement, row.method, f"seed {row.seed}"]
         facts.append("product untouched" if row.core_identical else None)
         facts.append(f"extension {row.extension:.1%}" if row.extension is not None else None)
         facts.append(f"{row.seconds:.1f} s" if row.seconds is not None else None)

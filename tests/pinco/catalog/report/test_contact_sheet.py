@@ -53,7 +53,8 @@ def rows(store: Store, tmp_path: Path, make_row: MakeRow, photo_bytes: PhotoByte
         given = {"sku": "MUG", "source_uri": str(good), "image_uri": uri, "image_sha256": sha256}
         reason = "Look at its edge." if status == "review" else None
         prompt = f"prompt {number} <b>&"
-        made.append(make_row(number, status, core_identical=True, reason=reason, prompt=prompt, **given))
+        given |= {"core_identical": True, "method": "blend"}
+        made.append(make_row(number, status, reason=reason, prompt=prompt, **given))
     bad = {"sku": "BAD", "source_uri": str(broken)}
     return [*made, make_row(2, "failed", **bad), make_row(3, "quarantined", **bad)]
 
@@ -131,3 +132,8 @@ def test_a_long_run_names_the_number_of_images_left_out(
     assert page.tags.count("article") == 3
     assert "2 more images are not shown here" in page.text
     assert "5 images" in page.text
+
+
+def test_a_card_says_by_which_method_its_image_was_made(rows: list[Row], tmp_path: Path, store: Store) -> None:
+    text = Page(contact_sheet(rows, tmp_path / "page.html", store, key=KEY)).text
+    assert text.count("blend") == 2, "not where there is no image"
