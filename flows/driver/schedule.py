@@ -152,10 +152,10 @@ class Schedule(Generic[T]):
         if not running:
             return None
         head = running[0]
+        head.suspect = True
         if len(head.rows) > 1:
             lane.ready.extend(head.split(1))
             return None
-        head.suspect = True
         head.kills += len(running) == 1
         if head.kills >= self._lone_kills:
             self._resolve(head)
