@@ -174,7 +174,7 @@ class Schedule(Generic[T]):
         head = suspects[0]
         if len(suspects) > 1 or len(head.rows) > 1:
             rows = [row for batch in suspects for row in batch.split(1)]
-            lane.ready.extend(replace(row, suspect=self._overlap) for row in rows)
+            lane.ready.extend(replace(row, suspect=True) for row in rows)
             return None
         head.suspect = True
         head.kills += by_head or len(running) == 1

@@ -70,6 +70,7 @@ def test_a_batch_is_split_before_any_of_its_rows_is_judged() -> None:
     assert schedule.actor_died(0) is None
     single = schedule.next_to_run(0)
     assert single is not None and len(single.rows) == 1
+    assert schedule.next_to_run(0) is None, "each of its rows is suspected, and asked alone"
     assert schedule.actor_died(0) is single
 
 
