@@ -1,6 +1,6 @@
 """Images per second of the flow against a plain Python loop that does the same work in one process.
 
-    python bench/pipeline.py [--images 64] [--backbone DIR --adapter DIR]
+    python bench/pipeline.py [--images 64] [--actors 2] [--backbone DIR --adapter DIR]
 
 The loop calls the very functions that the actors call (``pinco.generation.steps``), one after the other: what the flow
 adds is two kinds of processes, Ray between them, and the driver. Both make the images of one product more first; these
@@ -130,22 +130,35 @@ def counted(rows: list[Row]) -> tuple[float, datetime, datetime]:
     return (len(made) - PER_PRODUCT) / (end - start).total_seconds(), start, end
 
 
+def run_flow(request: CatalogRequest, settings: Settings) -> tuple[float, Sampler, datetime, datetime]:
+    """Images per second of a run, what its processes took, and when the counted images were made."""
+    with Sampler() as sampler:
+        summary = run_stages(request, settings)
+    if summary.error is not None:
+        raise summary.error
+    speed, start, end = counted(read_rows(ManifestTable(open_store(request.store))))
+    return speed, sampler, start, end
+
+
 def main() -> None:
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--actors", type=int, default=2, help="inference actors of the second flow; 1 leaves it out")
     parser.add_argument("--backbone")
     parser.add_argument("--adapter")
     arguments = parser.parse_args()
-    settings = load_settings(model__backbone=arguments.backbone, model__adapter=arguments.adapter, ray__generators=1)
+    weights = {"model__backbone": arguments.backbone, "model__adapter": arguments.adapter, "ray__threads": 1}
+    settings = load_settings(**weights, ray__generators=1)
     with tempfile.TemporaryDirectory() as folder:
         request = write_shop(Path(folder), arguments.images)
-        with Sampler() as sampler:
-            summary = run_stages(request, settings)
-        if summary.error is not None:
-            raise summary.error
-        flow, start, end = counted(read_rows(ManifestTable(open_store(request.store))))
+        flow, sampler, start, end = run_flow(request, settings)
         with Sampler() as alone:
             loop, _, _ = counted(run_loop(request, settings, str(Path(folder) / "loop")))
+        many = None
+        if arguments.actors > 1:
+            wider = CatalogRequest(request.sheet, request.catalog, str(Path(folder) / "many"))
+            many, *_ = run_flow(wider, load_settings(**weights, ray__generators=arguments.actors))
 
     table = Table("process", "CPU share", "peak MiB", title=f"{arguments.images} images on {os.cpu_count()} cores")
     for name in sorted(sampler.peak):
@@ -154,7 +167,9 @@ def main() -> None:
     table.add_row("(plain loop)", "", f"{alone.peak['driver'] / 2**20:.0f}")
     console = Console()
     console.print(table)
-    console.print(f"flow {flow:.2f} images/s, plain loop {loop:.2f} images/s, ratio {flow / loop:.2f} (bar: 0.85)")
+    console.print(f"flow {flow:.2f} images/s, plain loop {loop:.2f} images/s, ratio {flow / loop:.2f} (bar: 0.95)")
+    if many is not None:
+        console.print(f"{arguments.actors} actors {many:.2f} images/s, over one {many / flow:.2f} (bar for two: 1.7)")
 
 
 if __name__ == "__main__":
