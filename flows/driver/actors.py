@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from flows.settings import RaySettings
 from pinco.catalog.manifest.schema import Row
 from pinco.generation.cutouts import CutoutCache
+from pinco.generation.faults import DeviceMemoryError
 from pinco.generation.settings import ModelSettings
-from pinco.generation.steps import PlacedProduct, finish_rows, prepare, sample
+from pinco.generation.steps import PlacedProduct, finish_rows, make_rows, prepare, sample
 from pinco.generation.take import RunSpec, Take
 
 if TYPE_CHECKING:
@@ -48,8 +49,8 @@ class Preprocessor:
 class Generator:
     """Canvases and prompts to finished, stored images. Lives for the whole run, with its weights in memory.
 
-    It may be asked from two threads: one batch has the device, and the images of the one before it are measured,
-    pasted, packed and stored meanwhile.
+    It may be asked from two threads: one batch has the device, and the images of the one before it are decoded,
+    measured, pasted, packed and stored meanwhile.
     """
 
     def __init__(
@@ -91,9 +92,15 @@ class Generator:
         """
         if self._model is None:
             raise RuntimeError("load() comes first")
-        with self._device:
-            sampled = sample(takes, placed, self._model, self._spec)
-        return finish_rows(sampled, takes, placed, self._model, self._spec, self._store, attempts=attempts)
+        try:
+            with self._device:
+                sampled = sample(takes, placed, self._model, self._spec)
+            return finish_rows(sampled, takes, placed, self._model, self._spec, self._store, attempts=attempts)
+        except DeviceMemoryError:
+            if len(takes) > 1 or not self._model.decodes_beside:
+                raise
+        with self._device, self._model.alone():  # a single image must fit by itself, not beside another one
+            return make_rows(takes, placed, self._model, self._spec, self._store, attempts=attempts)
 
 
 def remote_preprocessor(spec: RunSpec, settings: RaySettings) -> Any:

@@ -6,7 +6,7 @@ import json
 import logging
 import platform
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +26,7 @@ from pinco.generation.methods import ChannelMethods
 from pinco.generation.settings import ModelSettings
 from pinco.generation.weights import find_weights, fingerprint_cache
 from pinco.knobs import knobs_of
+from pinco.pipelines.decoding import Latents
 from pinco.pipelines.defaults import GenerationDefaults
 from pinco.pipelines.encoded import EncodedCanvas
 from pinco.pipelines.folder import BackboneFolder
@@ -156,8 +157,8 @@ class Model:
         self._ahead = list(dict.fromkeys(prompts))
         self._places = {prompt: place for place, prompt in enumerate(self._ahead)}
 
-    def generate(self, encoded: EncodedProduct, asked: Sequence[tuple[str, str | None, int]]) -> list[U8]:
-        """The raw images of (prompt, negative, seed) on one canvas.
+    def sample(self, encoded: EncodedProduct, asked: Sequence[tuple[str, str | None, int]]) -> Latents:
+        """The latents of (prompt, negative, seed) on one canvas.
 
         Raises:
             DeviceMemoryError: The images do not fit into the device's memory.
@@ -168,7 +169,26 @@ class Model:
             for prompt, negative, seed in asked
         ]
         with _faults_named():
-            return self.pipeline.generate(encoded.canvas, requests, ahead=self._following(asked))
+            return self.pipeline.sample(encoded.canvas, requests, ahead=self._following(asked))
+
+    def decode(self, latents: Latents) -> list[U8]:
+        """The raw images of what was sampled; in another thread, also while the next ones are sampled.
+
+        Raises:
+            DeviceMemoryError: The images do not fit into the device's memory, beside what is sampled.
+            AcceleratorFaultError: The device itself fails.
+        """
+        with _faults_named():
+            return self.pipeline.decode(latents)
+
+    @property
+    def decodes_beside(self) -> bool:
+        """Whether images can be decoded while others are sampled: on an accelerator whose weights stay in place."""
+        return self._device != "cpu" and not self.pipeline.decoder.movable
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Inside, no other thread decodes."""
+        return self.pipeline.decoder.alone()
 
     def score(self, raw: U8, encoded: EncodedProduct) -> Scores:
         """Growth and loss of the product in a raw image, the segmenter's own error taken off."""

@@ -1,11 +1,12 @@
-"""One row's way, from its photo to its line in the manifest: seven functions, in the order in which they happen.
+"""One row's way, from its photo to its line in the manifest: eight functions, in the order in which they happen.
 
     read_photo -> cut_out -> place_product            on a preprocessing actor, once per canvas
     encode -> generate                          on an inference actor, once per canvas and once per batch
+    decode_images                               on the inference actor, once per batch, beside the next one's `generate`
     finish_image -> write_row                   on the inference actor, once per image
 
-`prepare`, `sample` and `finish_rows` string them together for the actors, which finish images while the next ones are
-sampled; `make_rows` is the latter two in one.
+`prepare`, `sample` and `finish_rows` string them together for the actors, which decode and finish images while the next
+ones are sampled; `make_rows` is the latter two in one.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from preprocessing.resample import resample
 
 if TYPE_CHECKING:  # preprocessing actors do the first three steps without torch
     from pinco.generation.model import EncodedProduct, Model, Scores
+    from pinco.pipelines.decoding import Latents
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class Finished:
     seconds: float
 
 
-# -- the seven ---------------------------------------------------------------------------------------------------------
+# -- the eight ---------------------------------------------------------------------------------------------------------
 
 
 def read_photo(job: Job, spec: RunSpec) -> bytes:
@@ -116,9 +118,14 @@ def encode(model: Model, placed: PlacedProduct, job: Job, spec: RunSpec) -> Enco
     return model.encode(placed.canvas, canvas_key(job), spec.channels[job.channel].method)
 
 
-def generate(model: Model, encoded: EncodedProduct, takes: Sequence[Take]) -> list[U8]:
-    """The raw images `[h, w, 3]` of several prompts and seeds on one canvas, in one call."""
-    return model.generate(encoded, [(take.job.prompt, take.job.negative, take.seed) for take in takes])
+def generate(model: Model, encoded: EncodedProduct, takes: Sequence[Take]) -> Latents:
+    """The latents of several prompts and seeds on one canvas, in one call."""
+    return model.sample(encoded, [(take.job.prompt, take.job.negative, take.seed) for take in takes])
+
+
+def decode_images(model: Model, latents: Latents) -> list[U8]:
+    """The raw images `[h, w, 3]` of these latents."""
+    return model.decode(latents)
 
 
 def finish_image(
@@ -195,19 +202,19 @@ def prepare(job: Job, spec: RunSpec, cutouts: CutoutCache) -> PlacedProduct:
 
 @dataclass(frozen=True)
 class Sampled:
-    """Raw images `[h, w, 3]` of one canvas, and how many seconds each of them took."""
+    """Latents of images on one canvas, and how many seconds each of them took."""
 
     encoded: EncodedProduct
-    raws: list[U8]
+    latents: Latents
     seconds: float
 
 
 def sample(takes: Sequence[Take], placed: PlacedProduct, model: Model, spec: RunSpec) -> Sampled:
-    """The two steps that need the device, for takes of one canvas."""
+    """The two steps that need the device for themselves, for takes of one canvas."""
     began = time.perf_counter()
     encoded = encode(model, placed, takes[0].job, spec)
-    raws = generate(model, encoded, takes)
-    return Sampled(encoded, raws, (time.perf_counter() - began) / len(takes))
+    latents = generate(model, encoded, takes)
+    return Sampled(encoded, latents, (time.perf_counter() - began) / len(takes))
 
 
 def finish_rows(
@@ -220,12 +227,20 @@ def finish_rows(
     *,
     attempts: int = 1,
 ) -> list[Row]:
-    """The last two steps, on the CPU. What fails in a single image's finish fails that row alone."""
+    """The last three steps. What fails in a single image's finish fails that row alone; a decode fails as a whole.
+
+    Raises:
+        DeviceMemoryError: There is no memory to decode in.
+        AcceleratorFaultError: The device itself fails.
+    """
     rows = []
-    for take, raw in zip(takes, sampled.raws, strict=True):
+    began = time.perf_counter()
+    raws = decode_images(model, sampled.latents)
+    seconds = sampled.seconds + (time.perf_counter() - began) / len(takes)
+    for take, raw in zip(takes, raws, strict=True):
         try:
             finished = finish_image(raw, placed, sampled.encoded, model, identity_of(take, model, spec), spec)
-            finished = replace(finished, seconds=finished.seconds + sampled.seconds)
+            finished = replace(finished, seconds=finished.seconds + seconds)
             rows.append(write_row(finished, take, placed, model, spec, store, attempts=attempts))
         except Exception as error:
             rows.append(failed_row(take.job, spec.run_id, error, attempts=attempts))

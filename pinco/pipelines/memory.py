@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,7 @@ class ModelBytes:
         rest: VAE and everything else of the pipeline.
         adapter: The adapter, and a ControlNet.
         work: Activations of one image, and the keys and values of canvases.
+        beside: What the decode of one image takes more, while the next one is sampled.
     """
 
     text: int
@@ -57,13 +58,14 @@ class ModelBytes:
     rest: int
     adapter: int = 0
     work: int = 0
+    beside: int = 0
 
     def needed(self, placement: PlacementName) -> int:
         """Memory of the device that a placement takes at its fullest."""
         resident = self.rest + self.adapter
         return {
-            "resident": resident + self.text + self.transformer + self.work,
-            "offload_text": resident + max(self.text, self.transformer + self.work),
+            "resident": resident + self.text + self.transformer + self.work + self.beside,
+            "offload_text": resident + max(self.text, self.transformer + self.work) + self.beside,
             "offload_model": self.adapter + max(self.text, self.transformer + self.work, self.rest + self.work),
         }.get(placement, self.adapter + self.work)
 
@@ -97,8 +99,10 @@ def place_weights(
         accelerator: Whether the device is something else than the CPU.
         single_layers: Whether layers can be moved to the device one by one.
     """
+    if not accelerator:
+        size = replace(size, beside=0)  # one batch at a time
     weights = f"{_gib(size.text + size.transformer + size.rest + size.adapter)} of weights"
-    given = f"{weights}, about {_gib(size.work)} of work, {_gib(free)} free"
+    given = f"{weights}, about {_gib(size.work + size.beside)} of work, {_gib(free)} free"
     if not accelerator:
         short = "" if size.needed("resident") <= free else "; memory is short, model.dtype: bfloat16 takes half"
         return WeightPlacement("resident", f"placement: resident ({given}{short})")
@@ -152,7 +156,8 @@ def model_bytes(
     remembered = _TAYLOR_TENSORS * blocks * tokens * width * item if execution.cache == "taylor" else 0
     canvas = _canvas_bytes(adapter, tokens, item)
     kept = max(canvas, min(canvas * KEPT_CANVASES, KEPT_CANVAS_BYTES))
-    return ModelBytes(text, transformer, sum(parts.values()), added, max(step, decode) + remembered + kept)
+    work = max(step, decode) + remembered + kept
+    return ModelBytes(text, transformer, sum(parts.values()), added, work, min(step, decode))
 
 
 def _canvas_bytes(adapter: str | Path | None, tokens: int, item: int) -> int:

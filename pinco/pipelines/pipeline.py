@@ -7,14 +7,14 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pinco.adapter import AdapterNotAttachedError, AlreadyAttachedError, PincoAdapter
 from pinco.errors import PincoError
 from pinco.knobs import knobs_of
 from pinco.methods import BARE
+from pinco.pipelines.decoding import Decoder, Latents
 from pinco.pipelines.defaults import GenerationDefaults
 from pinco.pipelines.encoded import EncodedCanvas, check_size
 from pinco.pipelines.execution import PLAIN, Execution
@@ -25,7 +25,7 @@ from pinco.pipelines.methods import method_named
 from pinco.pipelines.methods.base import Asked
 from pinco.pipelines.methods.choice import Given, MethodError, obstacle
 from pinco.pipelines.methods.inpainting import sibling
-from pinco.pipelines.placement import TextStage, prepare_transformer, tiling
+from pinco.pipelines.placement import TextStage, prepare_transformer
 from pinco.pipelines.prompts import PROMPT_BYTES, PromptCache, moved
 from pinco.pipelines.request import GenerationRequest
 from preprocessing.arrays import U8
@@ -50,6 +50,7 @@ class PincoPipeline:
         defaults: The knobs that a request takes where nothing else is said.
         execution: How it computes.
         placement: Where its weights lie, if that was decided when it was loaded.
+        decoder: The VAE, for one thread at a time.
         prompts: The embeddings of the last prompts. A pipeline without text encoders takes them from here:
             `pipeline.prompts[prompt] = embeddings`, by the names of `PipelineFamily.encode_prompt`.
     """
@@ -108,6 +109,7 @@ class PincoPipeline:
                 part.eval()  # a text encoder made by hand is born with its dropout on
         pipe.set_progress_bar_config(disable=True)
         self.prompts = PromptCache(self._encode_prompt, prompt_bytes)
+        self.decoder = Decoder(pipe, self.family, self.dims, execution)
         prepare_transformer(pipe, self.family, execution)
 
     @property
@@ -136,7 +138,7 @@ class PincoPipeline:
         if reason is not None:
             raise MethodError(reason)
         size = check_size(canvas, self.dims.token_stride)
-        with tiling(self.pipe.vae, self.execution.tiles(size)):
+        with self.decoder.vae(size):
             return method_named(name).encode(self, canvas, size)
 
     @torch.no_grad()
@@ -149,11 +151,30 @@ class PincoPipeline:
         with self._text_stage or nullcontext():
             return self.prompts.fill(prompts)
 
-    @torch.no_grad()
     def generate(
         self, encoded: EncodedCanvas, requests: Sequence[GenerationRequest], *, ahead: Sequence[str] = ()
     ) -> list[U8]:
-        """The raw image `[h, w, 3]` of every request, in their order, by the method that the canvas was encoded for.
+        """The raw image `[h, w, 3]` of every request, in their order: `sample` and `decode`, which say the rest."""
+        return self.decode(self.sample(encoded, requests, ahead=ahead))
+
+    @torch.no_grad()
+    def decode(self, latents: Latents) -> list[U8]:
+        """The raw image `[h, w, 3]` of every request that was sampled, in their order.
+
+        May run in one thread while another one is in `sample` or `encode_canvas`.
+
+        Args:
+            latents: From `sample`.
+        """
+        return self.decoder.decode(latents)
+
+    @torch.no_grad()
+    def sample(
+        self, encoded: EncodedCanvas, requests: Sequence[GenerationRequest], *, ahead: Sequence[str] = ()
+    ) -> Latents:
+        """The latents of every request, by the method that the canvas was encoded for.
+
+        Where weights move between memories while a pipeline works, the images are decoded as well.
 
         Unless each image has the transformer to itself, requests with equal settings go through in one batch.
 
@@ -179,11 +200,16 @@ class PincoPipeline:
             needed = [text for request in requests for text in self._texts(request)]
             if any(text not in self.prompts for text in needed):
                 self.encode_prompts([*needed, *ahead])
+        batches: list[tuple[list[int], Tensor]] = []
         images: dict[int, U8] = {}
         for group in self._groups(requests):
-            made = self._generate_alike(encoded, [requests[number] for number in group])
-            images.update(zip(group, made, strict=True))
-        return [images[number] for number in range(len(requests))]
+            latents = self._sample_alike(encoded, [requests[number] for number in group])
+            if self.decoder.movable:
+                images.update(zip(group, self.decoder.images(latents, encoded.size), strict=True))
+                self.pipe.maybe_free_model_hooks()
+            else:
+                batches.append((group, latents))
+        return Latents(encoded.size, batches, images, self.decoder.ready())
 
     def inpainting(self, method: str) -> Any:
         """The family's inpainting pipeline for a method, over the parts that are loaded."""
@@ -214,13 +240,11 @@ class PincoPipeline:
             groups.setdefault(tuple(knobs_of(request).values()), []).append(number)
         return list(groups.values())
 
-    def _generate_alike(self, encoded: EncodedCanvas, requests: Sequence[GenerationRequest]) -> list[U8]:
+    def _sample_alike(self, encoded: EncodedCanvas, requests: Sequence[GenerationRequest]) -> Tensor:
         prompts, negatives = self._encoded([request.prompt for request in requests]), {}
         if requests[0].true_cfg > 1:
             negatives = dict(self.family.negative(self._encoded([request.negative or "" for request in requests])))
-        with tiling(self.pipe.vae, self.execution.tiles(encoded.size)):
-            images = method_named(encoded.method).make(self, encoded, Asked(requests, prompts, negatives))
-        return [np.asarray(np.rint(image * 255.0), np.uint8) for image in images]
+        return method_named(encoded.method).make(self, encoded, Asked(requests, prompts, negatives))
 
     def _encoded(self, prompts: Sequence[str]) -> Embeddings:
         known = [moved(self._embedding(prompt), self.device) for prompt in prompts]

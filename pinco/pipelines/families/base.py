@@ -164,6 +164,34 @@ class PipelineFamily(ABC):
 
         return pack(latents, dims.patch_size) if self.packed else latents
 
+    def for_the_vae(self, pipe: Any, latents: Tensor, size: tuple[int, int], dims: BackboneDims) -> Tensor:
+        """Latents as the VAE decodes them: what the pipeline does to them before its own decode.
+
+        Args:
+            pipe: The pipeline.
+            latents: As it returns them for `output_type="latent"`.
+            size: Width and height of the images in pixels.
+            dims: The backbone's sizes.
+
+        Returns:
+            `[B, C, h, w]`, neither scaled nor shifted.
+        """
+        from pinco.adapter.tokens import unpack
+
+        config = pipe.vae.config
+        if self.packed:
+            width, height = size
+            grid = (height // dims.token_stride, width // dims.token_stride)
+            latents = unpack(latents, dims.patch_size, grid).contiguous()
+        latents = latents / config.scaling_factor
+        if config.shift_factor is not None:
+            latents = latents + config.shift_factor
+        return latents.to(pipe.vae.dtype)
+
+    def pictures(self, pipe: Any, decoded: Tensor) -> Any:
+        """What the VAE decoded, `[B, 3, H, W]` in -1..1, as numpy arrays `[B, H, W, 3]` in 0..1."""
+        return pipe.image_processor.postprocess(decoded, output_type="np")
+
     def renoise(self, scheduler: Any, step: int, clean: Tensor, noise: Tensor) -> Tensor:
         """The clean latents as noisy as the scheduler leaves them after a step; only for latent blending."""
         from pinco.pipelines.blending import renoise_flow

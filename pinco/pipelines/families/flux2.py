@@ -61,6 +61,19 @@ class Flux2PipelineFamily(PipelineFamily):
 
         return pixel_unshuffle(latents, dims.patch_size)
 
+    def for_the_vae(self, pipe: Any, latents: Tensor, size: tuple[int, int], dims: BackboneDims) -> Tensor:
+        """Tokens put into their places, and the batch norm taken back."""
+        import torch
+
+        side = dims.token_stride
+        places = pipe._prepare_latent_ids(torch.empty(len(latents), 1, size[1] // side, size[0] // side, device="meta"))
+        latents = pipe._unpack_latents_with_ids(latents, places.to(latents.device))
+        norm = pipe.vae.bn
+        deviation = torch.sqrt(norm.running_var.view(1, -1, 1, 1) + pipe.vae.config.batch_norm_eps).to(latents)
+        latents = latents * deviation + norm.running_mean.view(1, -1, 1, 1).to(latents)
+        unpatched: Tensor = pipe._unpatchify_latents(latents)
+        return unpatched
+
     def encode_prompt(self, pipe: Any, prompt: str, max_sequence_length: int) -> Embeddings:
         """Three hidden layers of the language model side by side, `[1, L, 3 D]`, for the prompt in a chat template."""
         tokens, _ = pipe.encode_prompt(prompt, max_sequence_length=max_sequence_length)

@@ -39,6 +39,10 @@ class Flux2KleinBaseFamily(Flux2PipelineFamily):
         """The distilled checkpoints say in the pipeline's own configuration that they are."""
         return _DISTILLED if index.get("is_distilled") else self
 
+    def for_the_vae(self, pipe: Any, latents: Tensor, size: tuple[int, int], dims: BackboneDims) -> Tensor:
+        """As they are: these pipelines take the batch norm back before they return latents."""
+        return latents
+
     def negative(self, embeddings: Embeddings) -> Embeddings:
         """The tokens under the name that the pipeline has for them."""
         return {"negative_prompt_embeds": embeddings["prompt_embeds"]}

@@ -70,6 +70,17 @@ class HunyuanPipelineFamily(PipelineFamily):
         noised: Tensor = scheduler.add_noise(clean, noise.to(clean), following.to(clean.device))
         return noised
 
+    def for_the_vae(self, pipe: Any, latents: Tensor, size: tuple[int, int], dims: BackboneDims) -> Tensor:
+        """Without the scale alone, as the pipeline has it."""
+        unscaled: Tensor = latents / pipe.vae.config.scaling_factor
+        return unscaled
+
+    def pictures(self, pipe: Any, decoded: Tensor) -> Any:
+        """By way of the safety checker, where the checkpoint has one: what it finds unsafe becomes black."""
+        decoded, unsafe = pipe.run_safety_checker(decoded, pipe._execution_device, pipe.transformer.dtype)
+        signed = [True] * len(decoded) if unsafe is None else [not one for one in unsafe]
+        return pipe.image_processor.postprocess(decoded, output_type="np", do_denormalize=signed)
+
     def encode_prompt(self, pipe: Any, prompt: str, max_sequence_length: int) -> Embeddings:
         """BERT's and T5's tokens `[1, L, D]` with their masks `[1, L]`.
 

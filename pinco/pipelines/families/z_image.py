@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pinco.pipelines.defaults import GenerationDefaults
 from pinco.pipelines.families.base import Config, Embeddings, PipelineFamily, latent_side
 from pinco.pipelines.request import GenerationRequest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pinco.adapter import BackboneDims
 
 TURBO = GenerationDefaults(steps=9, guidance=0.0, true_cfg=1.0, max_sequence_length=512, working_pixels=1024 * 1024)
 
@@ -37,6 +42,10 @@ class ZImagePipelineFamily(PipelineFamily):
     def size_multiple(self, transformer: Config, vae: Config) -> int:
         """A token is 2 x 2 latent pixels."""
         return PATCH_SIZE * latent_side(vae)
+
+    def for_the_vae(self, pipe: Any, latents: Tensor, size: tuple[int, int], dims: BackboneDims) -> Tensor:
+        """In the VAE's dtype from the start; sampling keeps latents in float32."""
+        return super().for_the_vae(pipe, latents.to(pipe.vae.dtype), size, dims)
 
     def encode_prompt(self, pipe: Any, prompt: str, max_sequence_length: int) -> Embeddings:
         """The last hidden layer but one of the language model, for the prompt in a chat template: one `[L, D]`."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pinco.methods import BARE
 from pinco.pipelines.methods.base import Asked, Method, text_to_image
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from pinco.pipelines.encoded import EncodedCanvas
     from pinco.pipelines.pipeline import PincoPipeline
     from preprocessing.canvas import Canvas
@@ -27,6 +29,6 @@ class Bare(Method):
         clean, mask = known_latents(pipeline, canvas, latents)
         return EncodedCanvas(size, self.name, canvas, clean=clean, mask=mask)
 
-    def make(self, pipeline: PincoPipeline, encoded: EncodedCanvas, asked: Asked) -> Any:
+    def make(self, pipeline: PincoPipeline, encoded: EncodedCanvas, asked: Asked) -> Tensor:
         """One call of the text-to-image pipeline."""
         return text_to_image(pipeline, encoded, asked)

@@ -65,8 +65,8 @@ class Method(ABC):
         """
 
     @abstractmethod
-    def make(self, pipeline: PincoPipeline, encoded: EncodedCanvas, asked: Asked) -> Any:
-        """The images `[B, H, W, 3]`, numpy, in 0..1.
+    def make(self, pipeline: PincoPipeline, encoded: EncodedCanvas, asked: Asked) -> Tensor:
+        """The latents of the images, as diffusers' pipeline gives them. `PincoPipeline.decode` makes images of them.
 
         Args:
             pipeline: The backbone, with what was loaded beside it.
@@ -93,8 +93,9 @@ def draw_noise(
 
 def text_to_image(
     pipeline: PincoPipeline, encoded: EncodedCanvas, asked: Asked, *, steps: int | None = None, **more: Any
-) -> Any:
-    """One call of the backbone's text-to-image pipeline; with blending, where the canvas was encoded for it.
+) -> Tensor:
+    """One call of the backbone's text-to-image pipeline up to its latents; with blending, where the canvas was encoded
+    for it.
 
     Args:
         pipeline: The backbone.
@@ -114,7 +115,8 @@ def text_to_image(
         start = family.in_the_loop(noise, dims)
         more["callback_on_step_end"] = StepEndBlender(encoded.clean, start, encoded.mask, family.renoise)
     with cached_steps(pipeline.pipe, pipeline.execution):
-        images, *_ = pipeline.pipe(
+        latents: Tensor
+        latents, *_ = pipeline.pipe(
             **asked.prompts,
             **asked.negatives,
             **more,
@@ -123,7 +125,7 @@ def text_to_image(
             width=width,
             height=height,
             num_inference_steps=steps or asked.knobs.steps,
-            output_type="np",
+            output_type="latent",
             return_dict=False,
         )
-    return images
+    return latents

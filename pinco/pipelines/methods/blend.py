@@ -8,11 +8,13 @@ first pass says which colours the image will have there, and the product is enco
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pinco.pipelines.methods.base import Asked, Method, text_to_image
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from pinco.pipelines.encoded import EncodedCanvas
     from pinco.pipelines.pipeline import PincoPipeline
     from preprocessing.canvas import Canvas
@@ -36,9 +38,8 @@ class Blend(Method):
         clean, mask = known_latents(pipeline, canvas, latents)
         return EncodedCanvas(size, self.name, canvas, clean=clean, mask=mask)
 
-    def make(self, pipeline: PincoPipeline, encoded: EncodedCanvas, asked: Asked) -> Any:
+    def make(self, pipeline: PincoPipeline, encoded: EncodedCanvas, asked: Asked) -> Tensor:
         """Two calls of the text-to-image pipeline, from the same noise."""
-        import numpy as np
         import torch
 
         from pinco.pipelines.blending import known_latents
@@ -47,8 +48,9 @@ class Blend(Method):
 
         canvas, reach = encoded.canvas, pipeline.dims.vae_scale_factor
         first = text_to_image(pipeline, encoded, asked, steps=max(1, asked.knobs.steps // FIRST_PASS))
-        scenes = [np.rint(image * 255.0).astype(np.uint8) for image in first]
+        scenes = pipeline.decoder.images(first, encoded.size)
         images = [image_tensor(replace(canvas, image=on_ground(canvas, scene, reach))) for scene in scenes]
-        latents = torch.cat([pipeline.family.encode_image(pipeline.pipe, image) for image in images])
+        with pipeline.decoder.vae(encoded.size):
+            latents = torch.cat([pipeline.family.encode_image(pipeline.pipe, image) for image in images])
         clean, mask = known_latents(pipeline, canvas, latents)
         return text_to_image(pipeline, replace(encoded, clean=clean, mask=mask), asked)

@@ -6,8 +6,8 @@ painted, from our own noise and over all steps (`strength` 1). The families know
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from inspect import signature
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,6 +15,8 @@ from pinco.pipelines.families.base import KnownPixels
 from pinco.pipelines.methods.base import Asked, Method, draw_noise
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from pinco.pipelines.encoded import EncodedCanvas
     from pinco.pipelines.pipeline import PincoPipeline
     from preprocessing.canvas import Canvas
@@ -35,7 +37,7 @@ class Inpainting(Method):
 
         return EncodedCanvas(size, self.name, canvas)
 
-    def make(self, pipeline: PincoPipeline, encoded: EncodedCanvas, asked: Asked) -> Any:
+    def make(self, pipeline: PincoPipeline, encoded: EncodedCanvas, asked: Asked) -> Tensor:
         """One call."""
         from pinco.pipelines.placement import cached_steps
 
@@ -45,18 +47,22 @@ class Inpainting(Method):
         takes = signature(inpaint.__call__).parameters
         said = {**asked.prompts, **asked.negatives, **family.knobs(asked.knobs)}
         width, height = encoded.size
-        with certain(pipeline.pipe.vae), cached_steps(pipeline.pipe, pipeline.execution):
-            images, *_ = inpaint(
+        latents: Tensor
+        with (
+            certain(pipeline.pipe.vae, lambda: pipeline.decoder.vae(encoded.size)),
+            cached_steps(pipeline.pipe, pipeline.execution),
+        ):
+            latents, *_ = inpaint(
                 **{name: value for name, value in said.items() if name in takes},
                 **family.inpainting_arguments(self.name, inpaint, known_pixels(pipeline, encoded), noise, dims),
                 width=width,
                 height=height,
                 num_inference_steps=asked.knobs.steps,
-                output_type="np",
+                output_type="latent",
                 return_dict=False,
             )
         pipeline.pipe.maybe_free_model_hooks()  # a sibling does not know what waits in main memory
-        return images
+        return latents
 
 
 def known_pixels(pipeline: PincoPipeline, encoded: EncodedCanvas) -> KnownPixels:
@@ -71,18 +77,23 @@ def known_pixels(pipeline: PincoPipeline, encoded: EncodedCanvas) -> KnownPixels
 
 
 @contextmanager
-def certain(vae: Any) -> Iterator[None]:
+def certain(vae: Any, using: Callable[[], AbstractContextManager[Any]] = nullcontext) -> Iterator[None]:
     """Inside, the VAE's latents are their mean.
 
     The inpainting pipelines draw a sample of them, some from torch's global generator: the known pixels would depend on
     the device, on what else is in the batch and on what was made before.
+
+    Args:
+        vae: A VAE.
+        using: What each encoding runs in; another thread may decode between them.
     """
     import torch
 
     encode = vae.encode
 
     def encode_certainly(*args: Any, **options: Any) -> Any:
-        output = encode(*args, **options)
+        with using():
+            output = encode(*args, **options)
         distribution = output.latent_dist
         distribution.std = torch.zeros_like(distribution.mean)
         return output

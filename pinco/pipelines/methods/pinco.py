@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pinco.pipelines.methods.base import Asked, Method, text_to_image
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from pinco.adapter import PincoAdapter
     from pinco.pipelines.encoded import EncodedCanvas
     from pinco.pipelines.pipeline import PincoPipeline
@@ -38,7 +40,7 @@ class Pinco(Method):
         clean, mask = known_latents(pipeline, canvas, latents)
         return EncodedCanvas(size, self.name, canvas, subject, clean, mask)
 
-    def make(self, pipeline: PincoPipeline, encoded: EncodedCanvas, asked: Asked) -> Any:
+    def make(self, pipeline: PincoPipeline, encoded: EncodedCanvas, asked: Asked) -> Tensor:
         """One call of the text-to-image pipeline that sees the subject.
 
         Raises:

@@ -11,8 +11,11 @@ from flows.driver import actors
 from flows.driver.actors import Generator, Preprocessor
 from pinco.catalog.ids.job import Job
 from pinco.generation.faults import DeviceMemoryError
+from pinco.generation.model import Model
 from pinco.generation.settings import ModelSettings
 from pinco.generation.take import RunSpec, Take
+from pinco.pipelines.decoding import Latents
+from preprocessing.arrays import U8
 
 
 def test_what_one_actor_prepares_the_other_finishes(
@@ -115,3 +118,57 @@ def test_a_batch_that_does_not_fit_gives_the_device_back(
         with pytest.raises(DeviceMemoryError):
             generator.generate(takes, placed, 1)
     assert generator.generate(takes, placed, 2)[0].attempts == 2
+
+
+@pytest.mark.parametrize(
+    ("images", "beside", "tried"), [(2, True, 1), (1, True, 2), (1, False, 1)], ids=["batch", "single", "on the CPU"]
+)
+def test_a_single_image_that_does_not_fit_beside_another_one_is_made_alone(
+    new_job: Callable[..., Job], spec: RunSpec, generator: Generator, monkeypatch: pytest.MonkeyPatch,
+    images: int, beside: bool, tried: int,
+) -> None:  # fmt: skip
+    """A batch is halved by the driver; of a single image there is no half."""
+    takes = [Take.first(new_job(prompt=f"on grass {number}")) for number in range(images)]
+    _, placed = Preprocessor(spec, threads=1).prepare(takes)
+    assert generator._model is not None
+    decode, calls = Model.decode, []
+
+    def full(self: Model, latents: Latents) -> list[U8]:
+        calls.append(generator._device.locked())
+        if len(calls) == 1:
+            raise DeviceMemoryError("tried to allocate 20 GiB")
+        return decode(self, latents)
+
+    monkeypatch.setattr(Model, "decode", full)
+    monkeypatch.setattr(Model, "decodes_beside", beside)
+    if tried == 1:
+        with pytest.raises(DeviceMemoryError):
+            generator.generate(takes, placed, 1)
+    else:
+        assert generator.generate(takes, placed, 1)[0].image_uri
+    assert calls == [False, True][:tried], "the second time nothing is sampled beside it"
+    assert not generator._device.locked()
+
+
+def test_a_batch_is_decoded_while_the_next_one_is_sampled(
+    new_job: Callable[..., Job], spec: RunSpec, generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = [[Take.first(new_job(prompt=prompt))] for prompt in ("on grass", "on sand")]
+    _, placed = Preprocessor(spec, threads=1).prepare(batches[0])
+    second_sampled, decode, sample = threading.Event(), Model.decode, actors.sample
+
+    def watched(takes: list[Take], *rest: object) -> object:
+        sampled = sample(takes, *rest)  # type: ignore[arg-type]
+        if takes is batches[1]:
+            second_sampled.set()
+        return sampled
+
+    def held(self: Model, latents: Latents) -> list[U8]:
+        assert second_sampled.wait(30), "the second batch waits for the first one's decode"
+        return decode(self, latents)
+
+    monkeypatch.setattr(actors, "sample", watched)
+    monkeypatch.setattr(Model, "decode", held)
+    with ThreadPoolExecutor(2) as pool:
+        calls = [pool.submit(generator.generate, takes, placed, 1) for takes in batches]
+        assert all(call.result(60)[0].image_uri for call in calls)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +13,10 @@ import torch
 from pinco.generation import model as module
 from pinco.generation.faults import AcceleratorFaultError, DeviceMemoryError
 from pinco.generation.fingerprint import folder_sha256
-from pinco.generation.model import KEPT_CANVASES, Model, environment
+from pinco.generation.model import KEPT_CANVASES, EncodedProduct, Model, environment
 from pinco.generation.settings import ModelSettings
 from pinco.pipelines.methods.choice import MethodError
+from preprocessing.arrays import U8
 from preprocessing.canvas import Canvas
 from tests.families import inpainting, sd3
 from tests.pinco.pipelines.odd_pipeline import make_odd_pipe, open_adapter
@@ -29,6 +31,10 @@ def canvas() -> Canvas:
     return Canvas(image, alpha, alpha // 2, alpha // 4)
 
 
+def _generate(model: Model, encoded: EncodedProduct, asked: Sequence[tuple[str, str | None, int]]) -> list[U8]:
+    return model.decode(model.sample(encoded, asked))
+
+
 def test_a_canvas_is_encoded_once_while_it_is_among_the_last(model: Model, canvas: Canvas) -> None:
     first = model.encode(canvas, "first")
     assert model.encode(canvas, "first") is first
@@ -39,7 +45,7 @@ def test_a_canvas_is_encoded_once_while_it_is_among_the_last(model: Model, canva
 
 def test_raw_images_have_the_canvas_size_and_follow_the_seed(model: Model, canvas: Canvas) -> None:
     encoded = model.encode(canvas, "seeds")
-    one, other, again = model.generate(encoded, [("on grass", None, 1), ("on grass", None, 2), ("on grass", None, 1)])
+    one, other, again = _generate(model, encoded, [("on grass", None, 1), ("on grass", None, 2), ("on grass", None, 1)])
     assert one.shape == (64, 64, 3) and one.dtype == np.uint8
     assert not np.array_equal(one, other)
     np.testing.assert_array_equal(one, again)
@@ -55,7 +61,9 @@ def test_identity_names_weights_and_settings(model: Model, model_settings: Model
 
 
 def test_one_model_serves_several_methods_and_names_what_each_uses(model: Model, canvas: Canvas) -> None:
-    images = [model.generate(model.encode(canvas, key, key), [("on grass", None, 1)])[0] for key in ("pinco", "blend")]
+    images = [
+        _generate(model, model.encode(canvas, key, key), [("on grass", None, 1)])[0] for key in ("pinco", "blend")
+    ]
     assert not np.array_equal(*images)
     pinco, blend = model.identity("pinco"), model.identity("blend")
     assert pinco == model.identity() and pinco.adapter_sha256 and not pinco.blending
@@ -69,7 +77,7 @@ def test_the_identity_of_a_controlnet(canvas: Canvas, tmp_path: Path) -> None:
     inpainting.new_sd3_controlnet().save_pretrained(tmp_path / "controlnet")
     folders = {"backbone": str(tmp_path / "backbone"), "controlnet": str(tmp_path / "controlnet")}
     model = Model(ModelSettings(**folders, device="cpu", steps=1, true_cfg=1.0), threads=1)
-    assert model.generate(model.encode(canvas, "canvas"), [("on grass", None, 1)])[0].shape == (64, 64, 3)
+    assert _generate(model, model.encode(canvas, "canvas"), [("on grass", None, 1)])[0].shape == (64, 64, 3)
     assert model.identity().method == "controlnet"
     assert model.identity().controlnet_sha256 == folder_sha256(tmp_path / "controlnet")
     assert model.identity("blend").controlnet_sha256 is None
@@ -94,7 +102,7 @@ def test_a_backbone_of_another_family_generates(canvas: Canvas, tmp_path: Path) 
     open_adapter(pipe).save_pretrained(tmp_path / "adapter")
     settings = ModelSettings(backbone=str(tmp_path / "backbone"), adapter=str(tmp_path / "adapter"), device="cpu")
     model = Model(settings, threads=1)
-    one, other = model.generate(model.encode(canvas, "canvas"), [("on grass", None, 1), ("on grass", None, 2)])
+    one, other = _generate(model, model.encode(canvas, "canvas"), [("on grass", None, 1), ("on grass", None, 2)])
     assert one.shape == (64, 64, 3) and not np.array_equal(one, other)
     assert (model.identity().scheduler, model.identity().steps) == ("DDIMScheduler", 3)
 
@@ -112,9 +120,15 @@ def test_faults_get_the_names_that_the_driver_knows(
         def fail(*_: object, error: Exception = raised, **__: object) -> None:
             raise error
 
-        monkeypatch.setattr(model.pipeline, "generate", fail)
-        with pytest.raises(named):
-            model.generate(encoded, [("on grass", None, 1)])
+        with monkeypatch.context() as patch:
+            patch.setattr(model.pipeline, "sample", fail)
+            with pytest.raises(named):
+                model.sample(encoded, [("on grass", None, 1)])
+        latents = model.sample(encoded, [("on grass", None, 1)])
+        with monkeypatch.context() as patch:
+            patch.setattr(model.pipeline, "decode", fail)
+            with pytest.raises(named):
+                model.decode(latents)
 
 
 def test_the_environment_says_what_bytes_depend_on() -> None:
@@ -128,7 +142,7 @@ def test_a_preset_decides_steps_and_cache_before_the_identity(model_settings: Mo
     assert usual.cache == "none" and usual.steps >= 8
     draft = Model(model_settings.model_copy(update={"steps": None, "preset": "draft"}), threads=1)
     assert (draft.identity().steps, draft.identity().cache) == (round(0.35 * usual.steps), "first_block")
-    assert draft.generate(draft.encode(canvas, "canvas"), [("on grass", None, 1)])[0].shape == (64, 64, 3)
+    assert _generate(draft, draft.encode(canvas, "canvas"), [("on grass", None, 1)])[0].shape == (64, 64, 3)
     said = Model(model_settings.model_copy(update={"preset": "draft", "cache": "none"}), threads=1).identity()
     assert (said.steps, said.cache) == (2, "none"), "what is said goes first"
 
@@ -168,15 +182,14 @@ def test_prompts_of_the_run_are_handed_on_from_the_first_that_is_asked_for(
 ) -> None:
     seen: list[list[str]] = []
 
-    def generate(*_: object, ahead: list[str]) -> list[object]:
+    def sample(*_: object, ahead: list[str]) -> None:
         seen.append(list(ahead))
-        return []
 
-    monkeypatch.setattr(model.pipeline, "generate", generate)
+    monkeypatch.setattr(model.pipeline, "sample", sample)
     encoded = model.encode(canvas, "expected")
     model.expect(["on sand", "on grass", "on sand", "in snow"])
     for prompt in ("on grass", "in snow", "elsewhere"):
-        model.generate(encoded, [(prompt, None, 1)])
+        model.sample(encoded, [(prompt, None, 1)])
     model.expect(())
     assert seen == [["on grass", "in snow"], ["in snow"], ["on sand", "on grass", "in snow"]]
 
@@ -185,7 +198,7 @@ def test_the_settings_method_need_not_be_possible_where_channels_name_others(
     model_settings: ModelSettings, canvas: Canvas
 ) -> None:
     model = Model(model_settings.model_copy(update={"adapter": None, "method": "pinco"}), threads=1)
-    assert model.generate(model.encode(canvas, "hero", "blend"), [("on grass", None, 1)])[0].shape == (64, 64, 3)
+    assert _generate(model, model.encode(canvas, "hero", "blend"), [("on grass", None, 1)])[0].shape == (64, 64, 3)
     with pytest.raises(MethodError, match="needs a Pinco adapter"):
         model.encode(canvas, "plain")
 

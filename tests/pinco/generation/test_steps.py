@@ -1,4 +1,4 @@
-"""The seven steps, one by one and in one go, with the untrained toy."""
+"""The eight steps, one by one and in one go, with the untrained toy."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from pinco.catalog.ids.identity import Recipe
@@ -20,15 +21,17 @@ from pinco.catalog.quality.decision import QualityRules
 from pinco.catalog.sheet.channels import Channel
 from pinco.generation import steps
 from pinco.generation.cutouts import CutoutCache
-from pinco.generation.faults import PhotoChangedError, PhotoMissingError
+from pinco.generation.faults import DeviceMemoryError, PhotoChangedError, PhotoMissingError
 from pinco.generation.model import Model, Scores
 from pinco.generation.steps import (
     finish_image,
+    finish_rows,
     identity_of,
     make_rows,
     place_product,
     prepare,
     read_photo,
+    sample,
 )
 from pinco.generation.take import RunSpec, Take
 from preprocessing.canvas import Placement
@@ -204,17 +207,40 @@ def test_the_shadow_of_the_settings_is_drawn(
 def test_the_time_of_a_batch_is_shared_by_its_rows(
     new_job: NewJob, spec: RunSpec, cutouts: CutoutCache, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock, generate = [0.0], Model.generate
+    clock = [0.0]
 
-    def slow(self: Model, *arguments: object) -> object:
-        clock[0] += 10
-        return generate(self, *arguments)  # type: ignore[arg-type]
+    def slowed(method: Callable[..., Any], seconds: float) -> Callable[..., Any]:
+        def slow(*arguments: object) -> object:
+            clock[0] += seconds
+            return method(*arguments)
 
-    monkeypatch.setattr(Model, "generate", slow)
+        return slow
+
+    monkeypatch.setattr(Model, "sample", slowed(Model.sample, 10))
+    monkeypatch.setattr(Model, "decode", slowed(Model.decode, 4))
     monkeypatch.setattr(steps, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
     takes = [Take.first(new_job(prompt=prompt)) for prompt in ("on grass", "on sand")]
     rows = make_rows(takes, prepare(takes[0].job, spec, cutouts), model, spec, spec.open_store())
-    assert [row.seconds for row in rows] == [5.0, 5.0]
+    assert [row.seconds for row in rows] == [7.0, 7.0]
+
+
+def test_a_decode_without_memory_fails_the_batch_and_no_row(
+    new_job: NewJob, spec: RunSpec, cutouts: CutoutCache, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver asks again for fewer; a row that says failed would be the end of it."""
+    takes = [Take.first(new_job(prompt=prompt)) for prompt in ("on grass", "on sand")]
+    placed = prepare(takes[0].job, spec, cutouts)
+    sampled = sample(takes, placed, model, spec)
+
+    def fail(*_: object) -> object:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model.pipeline, "decode", fail)
+        with pytest.raises(DeviceMemoryError):
+            finish_rows(sampled, takes, placed, model, spec, spec.open_store())
+    rows = finish_rows(sampled, takes, placed, model, spec, spec.open_store())
+    assert all(row.image_uri for row in rows)
 
 
 @pytest.mark.parametrize("profile", ["source", "srgb"])

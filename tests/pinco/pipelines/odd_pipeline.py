@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline
+from diffusers.image_processor import VaeImageProcessor
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast, T5EncoderModel
 
@@ -41,6 +42,7 @@ class OddPipeline(DiffusionPipeline):
         self.register_modules(
             vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, transformer=transformer, scheduler=scheduler
         )
+        self.image_processor = VaeImageProcessor()
 
     def encode_prompt(self, prompt: str, length: int) -> tuple[Tensor, Tensor]:
         tokens = self.tokenizer(prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
@@ -80,8 +82,10 @@ class OddPipeline(DiffusionPipeline):
             latents = self.scheduler.step(velocity, timestep, latents, return_dict=False)[0]
             if callback_on_step_end is not None:
                 latents = callback_on_step_end(self, step, timestep, {"latents": latents})["latents"]
+        if output_type == "latent":
+            return (latents,)
         pixels = self.vae.decode(latents / self.vae.config.scaling_factor).sample
-        return ((pixels / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).float().numpy(),)
+        return (self.image_processor.postprocess(pixels, output_type=output_type),)
 
 
 class OddPipelineFamily(PipelineFamily):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,18 @@ def test_the_first_placement_that_fits_is_taken(free: int, name: str, swap: bool
     placed = place_weights(PLAIN, LARGE, free * GIB, accelerator=True)
     assert (placed.name, placed.swap) == (name, swap)
     assert placed.line == f"placement: {name} (34.0 GiB of weights, about 4.0 GiB of work, {free}.0 GiB free)"
+
+
+@pytest.mark.parametrize(
+    ("free", "name"), [(41, "offload_text"), (44, "resident"), (35, "offload_text"), (31, "offload_model")]
+)
+def test_a_decode_beside_the_sampling_counts_where_both_run(free: int, name: str) -> None:
+    """Not where components move, nor on a CPU, which decode before they sample again."""
+    beside = replace(LARGE, beside=2 * GIB)
+    assert beside.needed("offload_model") == LARGE.needed("offload_model")
+    placed = place_weights(PLAIN, beside, free * GIB, accelerator=True)
+    assert placed.name == name and "about 6.0 GiB of work" in placed.line
+    assert "about 4.0 GiB of work" in place_weights(PLAIN, beside, free * GIB, accelerator=False).line
 
 
 @pytest.mark.parametrize("other", [{"quantise": "int8"}, {"compile": True}])
@@ -89,6 +102,7 @@ def test_numbers_and_sizes_count(new_pipe: Callable[[str], Any], tmp_path: Path)
     small = Execution(quantise="int8")
     for dtype in ("bfloat16", "float32"):
         assert 0.5 < _size(tmp_path, execution=small, dtype=dtype).transformer / half.transformer < 0.55
+    assert half.beside == min(64 * 64 * 8 * 10 * 2, 16 * 32 * 24 * 2)
     assert _size(tmp_path, pixels=1024 * 1024).work > 100 * half.work
     assert _size(tmp_path, execution=Execution(cache="taylor")).work == half.work + 2 * 2 * 16 * 32 * 2
 

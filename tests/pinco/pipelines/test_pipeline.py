@@ -98,13 +98,13 @@ def test_requests_that_differ_in_a_knob_share_no_batch(
 ) -> None:
     pinco = PincoPipeline(pipe, one_at_a_time=False)
     sizes: list[int] = []
-    make = PincoPipeline._generate_alike
+    make = PincoPipeline._sample_alike
 
     def watch(self: PincoPipeline, encoded: Any, requests: Any) -> Any:
         sizes.append(len(requests))
         return make(self, encoded, requests)
 
-    monkeypatch.setattr(PincoPipeline, "_generate_alike", watch)
+    monkeypatch.setattr(PincoPipeline, "_sample_alike", watch)
     one = pinco.defaults.request(PROMPT, seed=1, steps=1, true_cfg=2.0, guidance=1.0)
     value = getattr(one, knob)
     pinco.generate(

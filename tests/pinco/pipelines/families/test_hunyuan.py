@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from pinco.pipelines.loading import load_pipeline
 from pinco.pipelines.pipeline import PincoPipeline
 from preprocessing.canvas import Canvas
 from tests.families.hunyuan import new_pipe
+from tests.pinco.pipelines.diffusers_decode import decode_in_the_call
 from tests.pinco.pipelines.odd_pipeline import open_adapter
 
 MakeCanvas = Callable[..., Canvas]
@@ -26,6 +28,39 @@ PROMPT, NEGATIVE = "a bottle on grass", "night"
 @pytest.fixture
 def pipe(new_pipe: Callable[[str], Any]) -> HunyuanDiTPipeline:
     return new_pipe("hunyuan")
+
+
+def test_a_shift_in_the_vae_is_left_alone_as_in_diffusers(pipe: HunyuanDiTPipeline, make_canvas: MakeCanvas) -> None:
+    pinco = PincoPipeline(pipe)
+    request, encoded = pinco.defaults.request(PROMPT, seed=1, steps=2), pinco.encode_canvas(make_canvas())
+    vae = SimpleNamespace(config=SimpleNamespace(scaling_factor=2.0, shift_factor=0.5), dtype=torch.float32)
+    latents = pinco.sample(encoded, [request]).batches[0][1]
+    assert torch.equal(FAMILY.for_the_vae(SimpleNamespace(vae=vae), latents, encoded.size, pinco.dims), latents / 2)
+
+
+def test_what_the_safety_checker_finds_is_black_as_in_diffusers(
+    pipe: HunyuanDiTPipeline, make_canvas: MakeCanvas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pinco = PincoPipeline(pipe, one_at_a_time=False)
+    encoded = pinco.encode_canvas(make_canvas())
+    requests = [pinco.defaults.request(PROMPT, seed=seed, steps=2) for seed in (1, 2)]
+    plain = pinco.generate(encoded, requests)
+
+    def checker(images: torch.Tensor, clip_input: torch.Tensor) -> tuple[torch.Tensor, list[bool]]:
+        unsafe = [bool(image.clamp(-1, 1).mean() < limit) for image in images]
+        return torch.stack([image * (not one) for image, one in zip(images, unsafe, strict=True)]), unsafe
+
+    means = [image.mean() / 127.5 - 1 for image in plain]
+    limit = sum(means) / 2
+    features = SimpleNamespace(pixel_values=torch.zeros(1))
+    features.to = lambda device: features
+    monkeypatch.setattr(pipe, "safety_checker", checker)
+    monkeypatch.setattr(pipe, "feature_extractor", lambda *_, **__: features)
+    images = pinco.generate(encoded, requests)
+    decode_in_the_call(pinco, pipe, monkeypatch)
+    wanted = pinco.generate(encoded, requests)
+    assert sorted(image.any() for image in images) == [False, True]
+    assert all(np.array_equal(one, other) for one, other in zip(images, wanted, strict=True))
 
 
 def _noise(generator: torch.Generator, width: int, height: int) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,12 @@ from accelerate import cpu_offload
 from diffusers import Flux2KleinInpaintPipeline
 from torch import nn
 
+from pinco.pipelines.execution import Execution
 from pinco.pipelines.methods.inpainting import certain, known_pixels, sibling
 from pinco.pipelines.pipeline import PincoPipeline
 from preprocessing.canvas import Canvas
 from tests.families import flux2
+from tests.pinco.pipelines.diffusers_decode import decode_in_the_call
 from tests.pinco.pipelines.odd_pipeline import open_adapter
 
 MakeCanvas = Callable[..., Canvas]
@@ -51,6 +54,50 @@ def test_an_image_depends_on_its_request_alone(inpainting_case: Case, make_canva
     for request, image in zip(requests[::-1], together[::-1], strict=True):
         torch.manual_seed(2)
         assert np.array_equal(pinco.generate(encoded, [request])[0], image)
+
+
+@pytest.mark.parametrize("one_at_a_time", [True, False], ids=["one at a time", "one batch"])
+def test_images_are_those_of_the_decode_in_diffusers(
+    inpainting_case: Case, make_canvas: MakeCanvas, monkeypatch: pytest.MonkeyPatch, one_at_a_time: bool
+) -> None:
+    """To the last bit."""
+    loaded, method = inpainting_case
+    pinco = PincoPipeline(loaded.pipe, controlnet=loaded.controlnet, one_at_a_time=one_at_a_time)
+    encoded, requests = pinco.encode_canvas(make_canvas(64, 48), method), _requests(pinco)
+    made = pinco.generate(encoded, requests)
+    decoded = decode_in_the_call(pinco, pinco.inpainting(method), monkeypatch)
+    wanted = pinco.generate(encoded, requests)
+    assert sum(decoded) == 3
+    assert all(np.array_equal(one, other) for one, other in zip(made, wanted, strict=True))
+
+
+def test_the_known_image_is_encoded_in_tiles_and_by_this_thread_alone(
+    inpainting_case: Case, make_canvas: MakeCanvas
+) -> None:
+    """Another thread may decode images of another size meanwhile."""
+    loaded, method = inpainting_case
+    pinco = PincoPipeline(loaded.pipe, controlnet=loaded.controlnet, execution=Execution(vae_tiling="on"))
+    vae, seen = pinco.pipe.vae, []
+    encode = vae.encode
+
+    def free() -> bool:
+        if got := pinco.decoder._lock.acquire(blocking=False):
+            pinco.decoder._lock.release()
+        return got
+
+    def watch(*arguments: Any, **options: Any) -> Any:
+        with ThreadPoolExecutor(1) as other:
+            seen.append((vae.use_tiling, other.submit(free).result()))
+        return encode(*arguments, **options)
+
+    vae.encode = watch
+    encoded, request = pinco.encode_canvas(make_canvas(), method), _requests(pinco)[0]
+    hook = pinco.pipe.transformer.register_forward_pre_hook(lambda *_: seen.append(("step", free())))
+    pinco.sample(encoded, [request])
+    hook.remove()
+    vae.__dict__.pop("encode", None)
+    assert (True, False) in seen and (True, True) not in seen and not any(tiled is False for tiled, _ in seen)
+    assert ("step", True) in seen and ("step", False) not in seen, "the VAE is free while steps run"
 
 
 def test_a_batch_makes_the_same_images_up_to_rounding(inpainting_case: Case, make_canvas: MakeCanvas) -> None:
