@@ -15,16 +15,7 @@ from pinco.catalog.quality.decision import QualityRules, decide
 from pinco.catalog.sheet.channels import Channel
 from pinco.generation.cutouts import CutoutCache
 from pinco.generation.settings import ModelSettings
-from pinco.generation.steps import (
-    PlacedProduct,
-    cut_out,
-    decode_images,
-    encode,
-    finish_image,
-    generate,
-    identity_of,
-    place_product,
-)
+from pinco.generation.steps import PlacedProduct, cut_out, encode, finish_image, generate, identity_of, place_product
 from pinco.generation.take import RunSpec, Take
 from pinco.generation.weights import canvas_size
 from preprocessing.arrays import U8
@@ -141,7 +132,7 @@ class ImageMaker:
 
     def _finish(self, take: Take, placed: PlacedProduct, spec: RunSpec) -> CatalogImage:
         encoded = encode(self._model, placed, take.job, spec)
-        (raw,) = decode_images(self._model, generate(self._model, encoded, [take]))
+        (raw,) = generate(self._model, encoded, [take])
         identity = identity_of(take, self._model, spec)
         finished = finish_image(raw, placed, encoded, self._model, identity, spec)
         decision = decide(

@@ -22,7 +22,7 @@ from pinco.errors import PincoError
 from pinco.generation.builtin import NAME
 from pinco.generation.cutouts import CutoutCache
 from pinco.generation.settings import ModelSettings
-from pinco.generation.steps import decode_images, encode, finish_image, generate, identity_of, prepare
+from pinco.generation.steps import encode, finish_image, generate, identity_of, prepare
 from pinco.generation.take import RunSpec, Take
 from pinco.knobs import knobs_of
 from pinco.methods import BARE
@@ -88,7 +88,7 @@ def replay(
 
     placed = prepare(take.job, spec, CutoutCache(None, spec.recipe))
     encoded = encode(model, placed, take.job, spec)
-    (raw,) = decode_images(model, generate(model, encoded, [take]))
+    (raw,) = generate(model, encoded, [take])
     finished = finish_image(raw, placed, encoded, model, asked, spec)
     stored = store.get(key_of_image(row.image_uri))
     return Replayed(

@@ -1,12 +1,12 @@
-"""One row's way, from its photo to its line in the manifest: eight functions, in the order in which they happen.
+"""One row's way, from its photo to its line in the manifest: seven functions, in the order in which they happen.
 
     read_photo -> cut_out -> place_product            on a preprocessing actor, once per canvas
     encode -> generate                          on an inference actor, once per canvas and once per batch
-    decode_images                               on the inference actor, once per batch, beside the next one's `generate`
     finish_image -> write_row                   on the inference actor, once per image
 
-`prepare`, `sample` and `finish_rows` string them together for the actors, which decode and finish images while the next
-ones are sampled; `make_rows` is the latter two in one.
+`prepare`, `sample` and `finish_rows` string them together for the actors, which finish images while the next ones are
+sampled; `make_rows` is the latter two in one. An actor's `generate` is cut in two: latents are sampled in `sample` and
+decoded in `finish_rows`.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Finished:
     seconds: float
 
 
-# -- the eight ---------------------------------------------------------------------------------------------------------
+# -- the seven ---------------------------------------------------------------------------------------------------------
 
 
 def read_photo(job: Job, spec: RunSpec) -> bytes:
@@ -118,14 +118,9 @@ def encode(model: Model, placed: PlacedProduct, job: Job, spec: RunSpec) -> Enco
     return model.encode(placed.canvas, canvas_key(job), spec.channels[job.channel].method)
 
 
-def generate(model: Model, encoded: EncodedProduct, takes: Sequence[Take]) -> Latents:
-    """The latents of several prompts and seeds on one canvas, in one call."""
-    return model.sample(encoded, [(take.job.prompt, take.job.negative, take.seed) for take in takes])
-
-
-def decode_images(model: Model, latents: Latents) -> list[U8]:
-    """The raw images `[h, w, 3]` of these latents."""
-    return model.decode(latents)
+def generate(model: Model, encoded: EncodedProduct, takes: Sequence[Take]) -> list[U8]:
+    """The raw images `[h, w, 3]` of several prompts and seeds on one canvas, in one call."""
+    return model.decode(_latents(model, encoded, takes))
 
 
 def finish_image(
@@ -210,11 +205,15 @@ class Sampled:
 
 
 def sample(takes: Sequence[Take], placed: PlacedProduct, model: Model, spec: RunSpec) -> Sampled:
-    """The two steps that need the device for themselves, for takes of one canvas."""
+    """`encode`, and `generate` up to the latents, for takes of one canvas: what one batch at a time does."""
     began = time.perf_counter()
     encoded = encode(model, placed, takes[0].job, spec)
-    latents = generate(model, encoded, takes)
+    latents = _latents(model, encoded, takes)
     return Sampled(encoded, latents, (time.perf_counter() - began) / len(takes))
+
+
+def _latents(model: Model, encoded: EncodedProduct, takes: Sequence[Take]) -> Latents:
+    return model.sample(encoded, [(take.job.prompt, take.job.negative, take.seed) for take in takes])
 
 
 def finish_rows(
@@ -227,7 +226,7 @@ def finish_rows(
     *,
     attempts: int = 1,
 ) -> list[Row]:
-    """The last three steps. What fails in a single image's finish fails that row alone; a decode fails as a whole.
+    """The decode and the last two steps. A decode fails for all; what fails in one image's finish fails that row alone.
 
     Raises:
         DeviceMemoryError: There is no memory to decode in.
@@ -235,7 +234,7 @@ def finish_rows(
     """
     rows = []
     began = time.perf_counter()
-    raws = decode_images(model, sampled.latents)
+    raws = model.decode(sampled.latents)
     seconds = sampled.seconds + (time.perf_counter() - began) / len(takes)
     for take, raw in zip(takes, raws, strict=True):
         try:

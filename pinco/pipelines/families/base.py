@@ -182,7 +182,7 @@ class PipelineFamily(ABC):
         if self.packed:
             width, height = size
             grid = (height // dims.token_stride, width // dims.token_stride)
-            latents = unpack(latents, dims.patch_size, grid).contiguous()
+            latents = unpack(latents, dims.patch_size, grid).contiguous()  # a convolution's bits depend on the layout
         latents = latents / config.scaling_factor
         if config.shift_factor is not None:
             latents = latents + config.shift_factor

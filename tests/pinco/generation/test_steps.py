@@ -1,4 +1,4 @@
-"""The eight steps, one by one and in one go, with the untrained toy."""
+"""The seven steps, one by one and in one go, with the untrained toy."""
 
 from __future__ import annotations
 
