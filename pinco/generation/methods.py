@@ -30,7 +30,11 @@ class ChannelMethods:
             ControlNetFolder(weights.controlnet, backbone)
         self._asked = settings.method
         self._given = Given(
-            backbone.family, backbone.pipeline, weights.adapter is not None, weights.controlnet is not None
+            backbone.family,
+            backbone.pipeline,
+            weights.adapter is not None,
+            weights.controlnet is not None,
+            settings.choice.cache or "none",
         )
 
     @property

@@ -13,7 +13,7 @@ from pinco.errors import PincoError
 
 PlacementName = Literal["auto", "resident", "offload_text", "offload_model", "offload_sequential"]
 Quantise = Literal["none", "int8", "fp8"]
-CacheName = Literal["none", "first_block", "taylor"]
+CacheName = Literal["none", "first_block", "taylor", "dbcache"]
 Tiling = Literal["auto", "on", "off"]
 PresetName = Literal["quality", "balanced", "fast", "draft"]
 
@@ -43,7 +43,8 @@ class Execution:
         quantise: Number format of the transformer's linear weights; the adapter keeps its own.
         compile: Compile the transformer's repeated blocks (`torch.compile`).
         cache: "first_block" skips the blocks behind the first one in steps in which that changes little; "taylor"
-            computes attentions in every third step and extrapolates them in between (TaylorSeer, arXiv 2503.06923).
+            computes attentions in every third step and extrapolates them in between (TaylorSeer, arXiv 2503.06923);
+            "dbcache" is as "first_block" with several first blocks (DBCache, of the package cache-dit).
         vae_tiling: Whether the VAE works in tiles; "auto" does so above `TILED_FROM` pixels.
 
     Raises:

@@ -133,7 +133,8 @@ class PincoPipeline:
             ValueError: A canvas whose sides are no multiples of a token's pixels, or without a product.
         """
         name = method or (BARE if self.adapter is None else "pinco")
-        given = Given(self.family, type(self.pipe).__name__, self.adapter is not None, self.controlnet is not None)
+        weights = self.adapter is not None, self.controlnet is not None
+        given = Given(self.family, type(self.pipe).__name__, *weights, self.execution.cache)
         reason = obstacle(name, given)
         if reason is not None:
             raise MethodError(reason)

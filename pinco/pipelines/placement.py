@@ -20,6 +20,7 @@ from diffusers.hooks import (
 from diffusers.hooks.hooks import CacheContext, _set_cache_context
 from torch import nn
 
+from pinco.pipelines.dual_block_cache import check_package, dual_block_cache
 from pinco.pipelines.execution import Execution, ExecutionError, PlacementName, Quantise
 from pinco.pipelines.families import PipelineFamily
 
@@ -92,6 +93,8 @@ def prepare_transformer(pipe: Any, family: PipelineFamily, execution: Execution)
     elif execution.cache == "taylor":
         config = TaylorSeerCacheConfig(TAYLOR_INTERVAL, TAYLOR_INTERVAL, taylor_factors_dtype=transformer.dtype)
         apply_taylorseer_cache(transformer, config)
+    elif execution.cache == "dbcache":
+        check_package()  # the cache itself is put on for each call
     HookRegistry.check_if_exists_or_initialize(transformer).invalidate_child_registries_cache()
     if execution.compile:
         if not getattr(transformer, "_repeated_blocks", None):
@@ -100,14 +103,29 @@ def prepare_transformer(pipe: Any, family: PipelineFamily, execution: Execution)
 
 
 @contextmanager
-def cached_steps(pipe: Any, execution: Execution) -> Iterator[None]:
+def cached_steps(
+    pipe: Any, family: PipelineFamily, execution: Execution, *, steps: int, negative: bool
+) -> Iterator[None]:
     """What a call of the pipeline runs in.
 
     A cache keeps its state under a name, and not all pipelines name one. It is emptied at the end, which not all
     pipelines do, and none that fails: what a batch left must not come into the next.
+
+    Args:
+        pipe: The pipeline whose transformer is called.
+        family: Of the pipeline.
+        execution: How it computes.
+        steps: Steps of the call.
+        negative: Whether the call has negative prompts.
     """
     if execution.cache == "none":
         yield
+        return
+    if execution.cache == "dbcache":
+        passes = 2 if negative and family.separate_passes else 1
+        lists, skips = family.block_lists, family.block_skips
+        with dual_block_cache(pipe.transformer, lists, steps=steps, passes=passes, has_skips=skips):
+            yield
         return
     registry = HookRegistry.check_if_exists_or_initialize(pipe.transformer)
     _set_cache_context(pipe.transformer, CacheContext("steps"))

@@ -43,6 +43,10 @@ class PipelineFamily(ABC):
         controlnet_options: What else `from_pretrained` is told of them, where published configurations do not say it.
         no_controlnet: Why there is none, as a sentence; empty where nothing more is to say.
         caches: Which `Execution.cache` the transformer has.
+        block_lists: For the cache "dbcache": the transformer's lists of blocks by name, each with cache-dit's name for
+            how its blocks are called (`ForwardPattern`).
+        block_skips: Whether blocks are given what others put out, by skip connections.
+        separate_passes: Whether a negative prompt has a call of the transformer of its own in each step.
         single_layers: Whether its layers can be moved to the device one by one ("offload_sequential").
         unquantised: Parts of the transformer whose weights are never quantised.
         repeated_blocks: Class names of its repeated blocks, which can be compiled; empty where that was not tried.
@@ -57,6 +61,9 @@ class PipelineFamily(ABC):
     controlnet_options: ClassVar[Mapping[str, Any]] = {}
     no_controlnet: ClassVar[str] = ""
     caches: ClassVar[tuple[CacheName, ...]] = ()
+    block_lists: ClassVar[Mapping[str, str]] = {}
+    block_skips: ClassVar[bool] = False
+    separate_passes: ClassVar[bool] = False
     single_layers: ClassVar[bool] = True
     unquantised: ClassVar[tuple[str, ...]] = ()
     repeated_blocks: ClassVar[tuple[str, ...]] = ()

@@ -33,7 +33,12 @@ class FluxPipelineFamily(PipelineFamily):
 
     pipelines: ClassVar[tuple[str, ...]] = ("FluxPipeline",)
     packed = True
-    caches = ("first_block", "taylor")
+    caches = ("first_block", "taylor", "dbcache")
+    block_lists: ClassVar[Mapping[str, str]] = {
+        "transformer_blocks": "Pattern_1",
+        "single_transformer_blocks": "Pattern_1",
+    }
+    separate_passes = True
     repeated_blocks = ("FluxTransformerBlock", "FluxSingleTransformerBlock")
     refused: ClassVar[Mapping[str, str]] = {
         "FluxKontextPipeline": f"edits a reference image by instruction. {_TEXT_TO_IMAGE}",

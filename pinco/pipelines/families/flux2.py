@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pinco.pipelines.defaults import GenerationDefaults
 from pinco.pipelines.families.base import Config, Embeddings, PipelineFamily, latent_side
@@ -28,7 +29,12 @@ class Flux2PipelineFamily(PipelineFamily):
 
     pipelines = ("Flux2Pipeline",)
     packed = True
-    caches = ("taylor",)
+    caches = ("taylor", "dbcache")
+    block_lists: ClassVar[Mapping[str, str]] = {
+        "transformer_blocks": "Pattern_1",
+        "single_transformer_blocks": "Pattern_3",
+    }
+    separate_passes = True
     repeated_blocks = ("Flux2TransformerBlock", "Flux2SingleTransformerBlock")
 
     def usual(self, transformer: Config) -> GenerationDefaults:

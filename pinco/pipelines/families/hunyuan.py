@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pinco.pipelines.defaults import GenerationDefaults
 from pinco.pipelines.families.base import Config, Embeddings, PipelineFamily, latent_side
@@ -36,6 +36,9 @@ class HunyuanPipelineFamily(PipelineFamily):
     )
     single_layers = False  # its pooling reads the weights of layers that it does not call
     unquantised = ("pooler",)
+    caches = ("dbcache",)
+    block_lists: ClassVar[Mapping[str, str]] = {"blocks": "Pattern_3"}
+    block_skips = True
     repeated_blocks = ("HunyuanDiTBlock",)
 
     def usual(self, transformer: Config) -> GenerationDefaults:

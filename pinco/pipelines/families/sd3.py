@@ -32,7 +32,8 @@ class SD3PipelineFamily(PipelineFamily):
 
     pipelines = ("StableDiffusion3Pipeline",)
     packed = False
-    caches = ("taylor",)
+    caches = ("taylor", "dbcache")
+    block_lists: ClassVar[Mapping[str, str]] = {"transformer_blocks": "Pattern_1"}
     inpainting: ClassVar[Mapping[str, str]] = {"controlnet": "StableDiffusion3ControlNetInpaintingPipeline"}
     controlnet: ClassVar[str | None] = "SD3ControlNetModel"
     controlnet_options: ClassVar[Mapping[str, Any]] = {"extra_conditioning_channels": MASK_CHANNELS}

@@ -30,6 +30,8 @@ class ZImagePipelineFamily(PipelineFamily):
 
     pipelines = ("ZImagePipeline",)
     packed = False
+    caches = ("dbcache",)
+    block_lists: ClassVar[Mapping[str, str]] = {"layers": "Pattern_3"}
     repeated_blocks = ("ZImageTransformerBlock",)
     refused: ClassVar[Mapping[str, str]] = {
         "ZImageOmniPipeline": f"is made for several images in one sequence. {_TEXT_TO_IMAGE}",

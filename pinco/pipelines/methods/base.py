@@ -114,7 +114,8 @@ def text_to_image(
         assert encoded.clean is not None and encoded.mask is not None
         start = family.in_the_loop(noise, dims)
         more["callback_on_step_end"] = StepEndBlender(encoded.clean, start, encoded.mask, family.renoise)
-    with cached_steps(pipeline.pipe, pipeline.execution):
+    steps = steps or asked.knobs.steps
+    with cached_steps(pipeline.pipe, family, pipeline.execution, steps=steps, negative=bool(asked.negatives)):
         latents: Tensor
         latents, *_ = pipeline.pipe(
             **asked.prompts,
@@ -124,7 +125,7 @@ def text_to_image(
             **family.sampling(pipeline.pipe, noise, generators, dims),
             width=width,
             height=height,
-            num_inference_steps=steps or asked.knobs.steps,
+            num_inference_steps=steps,
             output_type="latent",
             return_dict=False,
         )

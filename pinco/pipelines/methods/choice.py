@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pinco.errors import PincoError
 from pinco.methods import BARE
+from pinco.pipelines.execution import CacheName
 from pinco.pipelines.families import pipelines_with
 from pinco.pipelines.families.base import PipelineFamily
 
@@ -27,12 +28,14 @@ class Given:
         pipeline: Name of the pipeline's class, for messages.
         adapter: Whether there is a Pinco adapter for it.
         controlnet: Whether there is a ControlNet for it.
+        cache: What steps take over from earlier ones (`Execution.cache`).
     """
 
     family: PipelineFamily
     pipeline: str
     adapter: bool
     controlnet: bool
+    cache: CacheName = "none"
 
 
 def choose(asked: str, given: Given) -> str:
@@ -74,6 +77,11 @@ def obstacle(method: str, given: Given) -> str | None:
         return (
             "the method controlnet needs an inpainting ControlNet for the backbone. Name its folder with --controlnet "
             "(model.controlnet), or leave the method to be chosen (auto)"
+        )
+    if method == "controlnet" and given.cache == "dbcache":
+        return (
+            "the method controlnet is not possible with model.cache: dbcache, in which all blocks stand as one, and a "
+            "ControlNet adds to single ones. Set model.cache to none, or choose another method"
         )
     return None
 

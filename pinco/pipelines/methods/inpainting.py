@@ -47,17 +47,16 @@ class Inpainting(Method):
         takes = signature(inpaint.__call__).parameters
         said = {**asked.prompts, **asked.negatives, **family.knobs(asked.knobs)}
         width, height = encoded.size
+        steps, negative = asked.knobs.steps, "negative_prompt_embeds" in asked.negatives.keys() & takes.keys()
+        cached = cached_steps(pipeline.pipe, family, pipeline.execution, steps=steps, negative=negative)
         latents: Tensor
-        with (
-            certain(pipeline.pipe.vae, lambda: pipeline.decoder.vae(encoded.size)),
-            cached_steps(pipeline.pipe, pipeline.execution),
-        ):
+        with certain(pipeline.pipe.vae, lambda: pipeline.decoder.vae(encoded.size)), cached:
             latents, *_ = inpaint(
                 **{name: value for name, value in said.items() if name in takes},
                 **family.inpainting_arguments(self.name, inpaint, known_pixels(pipeline, encoded), noise, dims),
                 width=width,
                 height=height,
-                num_inference_steps=asked.knobs.steps,
+                num_inference_steps=steps,
                 output_type="latent",
                 return_dict=False,
             )

@@ -56,6 +56,14 @@ def test_what_is_not_possible_names_the_channel(toy: Path, folder: Path) -> None
     assert wrong.of(Channel("hero", (96, 96), method="fill")) == "fill"
 
 
+def test_a_cache_that_a_controlnet_cannot_have_is_said_while_planning(folder: Path) -> None:
+    weights = {"backbone": str(folder / "sd3"), "controlnet": str(folder / "sd3-controlnet")}
+    methods = ChannelMethods(ModelSettings(**weights, cache="dbcache"))
+    with pytest.raises(MethodError, match=r"controlnet is not possible with model\.cache: dbcache"):
+        methods.of(PLAIN)
+    assert methods.of(Channel("hero", (96, 96), method="blend")) == "blend"
+
+
 def test_the_advice_is_for_those_whose_images_are_blended_for_lack_of_weights(toy: Path) -> None:
     backbone, blend = str(toy / "backbone"), Channel("hero", (96, 96), method="blend")
     lacking = ChannelMethods(ModelSettings(backbone=backbone))

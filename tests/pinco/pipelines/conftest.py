@@ -30,6 +30,7 @@ def make_flux_pipe(**transformer: Any) -> FluxPipeline:
 def _made() -> Callable[[str], Any]:
     makers = {
         "flux": make_flux_pipe,
+        "flux-deeper": lambda: make_flux_pipe(num_layers=2, num_single_layers=2),
         "flux2-klein": flux2.new_klein,
         "sd3": sd3.new_pipe,
         "hunyuan": hunyuan.new_pipe,

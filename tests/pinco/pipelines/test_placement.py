@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from pinco.adapter import PincoAdapter
-from pinco.pipelines import placement
+from pinco.pipelines import dual_block_cache, placement
 from pinco.pipelines.encoded import EncodedCanvas
 from pinco.pipelines.execution import Execution, ExecutionError
 from pinco.pipelines.pipeline import PincoPipeline
@@ -140,7 +140,10 @@ def test_prompts_beyond_what_is_kept_are_encoded_when_they_are_due(
     assert stage.visits == 4, "one for the batch, which keeps nothing, and one for each"
 
 
-CASES = [("flux", "first_block"), ("flux", "taylor"), ("flux2-klein", "taylor"), ("sd3", "taylor")]
+CASES = [
+    *(("flux", "first_block"), ("flux", "taylor"), ("flux2-klein", "taylor"), ("sd3", "taylor")),
+    *((name, "dbcache") for name in ("flux-deeper", *REAL[1:])),
+]
 
 
 @pytest.fixture(params=CASES, ids=lambda case: "-".join(case))
@@ -149,6 +152,7 @@ def cached(
 ) -> tuple[Any, Execution]:
     """A pipeline and one of its caches, which takes over whatever it can."""
     monkeypatch.setattr(placement, "FIRST_BLOCK_THRESHOLD", 10.0)
+    monkeypatch.setattr(dual_block_cache, "THRESHOLD", 10.0)
     name, cache = request.param
     return _own(new_pipe(name)), Execution(cache=cache)
 
@@ -175,7 +179,7 @@ def test_a_cache_computes_less_and_leaves_nothing_for_the_next_image(
 def _count_attentions(transformer: Any) -> list[str]:
     calls: list[str] = []
     for name, module in transformer.named_modules():
-        if name.endswith("attn"):
+        if name.rpartition(".")[-1] in ("attn", "attn1", "attention"):
             _count(module, name, calls)
     return calls
 

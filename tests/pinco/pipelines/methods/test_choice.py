@@ -51,6 +51,13 @@ def test_what_is_not_possible_is_said_with_the_way_out(asked: str, given: Given,
         choose(asked, given)
 
 
+def test_a_cache_that_takes_all_blocks_as_one_leaves_a_controlnet_nothing_to_add_to() -> None:
+    given = _given("FluxPipeline", controlnet=True)
+    assert obstacle("controlnet", replace(given, cache="first_block")) is None
+    assert obstacle("blend", replace(given, cache="dbcache")) is None
+    assert "Set model.cache to none" in str(obstacle("controlnet", replace(given, cache="dbcache")))
+
+
 def test_the_bare_backbone_needs_text_to_image() -> None:
     assert obstacle("bare", _given("FluxPipeline")) is None
     assert obstacle("bare", _given("FluxFillPipeline")) is not None
