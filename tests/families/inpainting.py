@@ -24,7 +24,7 @@ def new_flux(**transformer: Any) -> Any:
     return pipe
 
 
-def new_fill() -> FluxFillPipeline:
+def new_fill(**changes: Any) -> FluxFillPipeline:
     """A Fill checkpoint: noisy latents, known latents and an 8 x 8 mask for each latent pixel, in 2 x 2 patches."""
     taken = 4 * (2 * LATENT_CHANNELS + SIDE**2)
     transformer = {"in_channels": taken, "out_channels": 4 * LATENT_CHANNELS, "guidance_embeds": True}
@@ -32,7 +32,7 @@ def new_fill() -> FluxFillPipeline:
     parts = untrained_parts(7, vae_changes=vae)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        made = type(parts.transformer)(**{**parts.transformer.config, **transformer})
+        made = type(parts.transformer)(**{**parts.transformer.config, **transformer, **changes})
     components = parts.pipeline().components
     names = ("scheduler", "vae", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
     pipe = FluxFillPipeline(transformer=made, **{name: components[name] for name in names})

@@ -9,8 +9,10 @@ import copy
 import importlib.util
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import accelerate
 import numpy as np
 import pytest
 import torch
@@ -27,6 +29,7 @@ from pinco.pipelines.pipeline import PincoPipeline
 from pinco.pipelines.placement import put
 from preprocessing.arrays import U8
 from preprocessing.canvas import Canvas
+from tests.families import flux2, inpainting
 from tests.pinco.adapter.families.flux2_suite import Flux2Suite
 from tests.pinco.adapter.families.flux_suite import FluxSuite
 from tests.pinco.adapter.families.hunyuan_suite import HunyuanSuite
@@ -171,13 +174,18 @@ def test_a_negative_prompt_with_a_pass_of_its_own_has_a_cache_of_its_own(
     np.testing.assert_array_equal(guided, alone)
 
 
+@pytest.mark.parametrize("where", ["offload_model", "offload_sequential"])
 @pytest.mark.parametrize("name", PIPELINES)
 def test_weights_that_wait_elsewhere_change_no_pixel(
-    name: str, new_pipe: Callable[[str], Any], make_canvas: MakeCanvas
+    name: str, where: Any, new_pipe: Callable[[str], Any], make_canvas: MakeCanvas, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    offload = accelerate.cpu_offload
+    # diffusers would say cpu:0, with which accelerate copies every weight out of its nn.Parameter.
+    monkeypatch.setattr(accelerate, "cpu_offload", lambda part, _, **options: offload(part, "cpu", **options))
     pipe = _own(new_pipe(name))
-    wanted = _image(PincoPipeline(pipe, execution=CACHED), make_canvas())
-    put(pipe, "offload_model", "cpu")
+    resident = PincoPipeline(pipe, execution=CACHED)
+    wanted = _image(resident, make_canvas())
+    put(pipe, where if resident.family.single_layers else "offload_model", "cpu")
     pinco = PincoPipeline(pipe, execution=CACHED)
     np.testing.assert_array_equal(_image(pinco, make_canvas()), wanted)
     assert hasattr(pipe.transformer, "_hf_hook")
@@ -216,6 +224,17 @@ def test_what_it_takes_over_is_decided_by_the_threshold(
     assert not np.array_equal(_image(cached, make_canvas()), plain)
     monkeypatch.setattr(module, "THRESHOLD", 0.0)
     np.testing.assert_array_equal(_image(cached, make_canvas()), plain)
+
+
+@pytest.mark.parametrize("new", [partial(inpainting.new_fill, num_layers=2, num_single_layers=2), flux2.new_klein])
+def test_an_inpainting_pipeline_is_cached_too(new: Callable[[], Any], make_canvas: MakeCanvas) -> None:
+    pipe = new()
+    images = []
+    for execution in (Execution(), CACHED):
+        pinco = PincoPipeline(pipe, execution=execution)
+        request = pinco.defaults.request("in snow", seed=1, steps=STEPS)
+        images.append(pinco.generate(pinco.encode_canvas(make_canvas(), "fill"), [request])[0])
+    assert images[0].shape == images[1].shape and not np.array_equal(*images)
 
 
 def test_a_controlnet_is_refused(new_pipe: Callable[[str], Any], make_canvas: MakeCanvas) -> None:
