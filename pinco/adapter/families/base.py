@@ -50,6 +50,40 @@ class Family(ABC):
             ValueError: The VAE's latents are not what the transformer takes.
         """
 
+    def dims_of(
+        self,
+        transformer: Any,
+        vae_config: Mapping[str, Any] | None,
+        *,
+        latent_channels: int,
+        patch_size: int,
+        usual_vae_scale: int,
+    ) -> BackboneDims:
+        """`dims` for a transformer whose config counts heads as diffusers usually names them.
+
+        Args:
+            transformer: The backbone.
+            vae_config: As for `dims`, of an `AutoencoderKL` or one with its blocks.
+            latent_channels: Of the latents that it takes.
+            patch_size: Latent pixels per token along one side.
+            usual_vae_scale: Of the family's VAE, where none is given.
+
+        Raises:
+            ValueError: As `dims`.
+        """
+        config, attentions = transformer.config, self.attentions(transformer)
+        return BackboneDims(
+            family=self.name,
+            inner_dim=config.num_attention_heads * config.attention_head_dim,
+            num_heads=config.num_attention_heads,
+            head_dim=config.attention_head_dim,
+            depth=len(attentions),
+            latent_channels=latent_channels,
+            patch_size=patch_size,
+            vae_scale_factor=usual_vae_scale if vae_config is None else vae_scale(vae_config, latent_channels),
+            key_norm=key_norm_kind(self.key_norm(attentions[0])),
+        )
+
     @abstractmethod
     def attentions(self, transformer: Any) -> Sequence[nn.Module]:
         """The attention modules that an adapter can enter. Their places in this sequence are the layer numbers."""

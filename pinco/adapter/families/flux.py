@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from pinco.adapter.backbone import execution_device
 from pinco.adapter.config import BackboneDims
-from pinco.adapter.families.base import Family, key_norm_kind, vae_scale
+from pinco.adapter.families.base import Family
 from pinco.adapter.initialise import Dense, dense
 from pinco.adapter.positions import Positions, Rotary
 from pinco.adapter.processor import Projections, SubjectProcessor
@@ -31,6 +31,25 @@ PATCH_SIZE = 2
 
 USUAL_VAE_SCALE = 8
 CLEAN_GUIDANCE = 3.5
+
+
+def rotated(
+    q: Tensor, k: Tensor, v: Tensor, rotary: tuple[Tensor, Tensor] | None, image_tokens: int, carried: Any = None
+) -> Projections:
+    """Q and K turned by the backbone's table, whose last rows are the image's.
+
+    Args:
+        q: `[B, S, H, D]` over text and image.
+        k: `[B, S, H, D]`.
+        v: `[B, S, H, D]`.
+        rotary: Cosines and sines, each `[S, D]`; `None` leaves all without positions.
+        image_tokens: How many rows are the image's.
+        carried: Handed on to the processor's `output`.
+    """
+    if rotary is None:
+        return Projections(q, k, v, carried=carried)
+    q, k = (apply_rotary_emb(x, rotary, sequence_dim=1) for x in (q, k))
+    return Projections(q, k, v, Rotary(*rotary).last(image_tokens), carried=carried)
 
 
 class FluxPincoProcessor(SubjectProcessor):
@@ -70,11 +89,7 @@ class FluxPincoProcessor(SubjectProcessor):
             text_q, text_k, text_v = (x.unflatten(-1, (-1, attn.head_dim)) for x in text)
             text_q, text_k = attn.norm_added_q(text_q), attn.norm_added_k(text_k)
             q, k, v = torch.cat((text_q, q), dim=1), torch.cat((text_k, k), dim=1), torch.cat((text_v, v), dim=1)
-        if rotary is None:
-            return Projections(q, k, v)
-        q = apply_rotary_emb(q, rotary, sequence_dim=1)
-        k = apply_rotary_emb(k, rotary, sequence_dim=1)
-        return Projections(q, k, v, Rotary(*rotary).last(image_tokens))
+        return rotated(q, k, v, rotary, image_tokens)
 
     def output(
         self, attn: Any, attended: Tensor, own: Projections, hidden_states: Tensor, text_states: Tensor | None, *_: Any
@@ -91,7 +106,8 @@ class FluxFamily(Family):
 
     name = "flux"
     processors: ClassVar[Mapping[type, type[SubjectProcessor]]] = {FluxAttnProcessor: FluxPincoProcessor}
-    attention_argument = "joint_attention_kwargs"
+    attention_argument: ClassVar[str | None] = "joint_attention_kwargs"
+    position_axes: ClassVar[int] = 3
 
     def owns(self, transformer: Any) -> bool:
         """Whether this is a Flux transformer."""
@@ -99,19 +115,12 @@ class FluxFamily(Family):
 
     def dims(self, transformer: Any, vae_config: Mapping[str, Any] | None) -> BackboneDims:
         """Sizes from the transformer's config, and the VAE's reduction from the number of its blocks."""
-        config = transformer.config
-        channels = config.in_channels // PATCH_SIZE**2
-        attentions = self.attentions(transformer)
-        return BackboneDims(
-            family=self.name,
-            inner_dim=config.num_attention_heads * config.attention_head_dim,
-            num_heads=config.num_attention_heads,
-            head_dim=config.attention_head_dim,
-            depth=len(attentions),
-            latent_channels=channels,
+        return self.dims_of(
+            transformer,
+            vae_config,
+            latent_channels=transformer.config.in_channels // PATCH_SIZE**2,
             patch_size=PATCH_SIZE,
-            vae_scale_factor=USUAL_VAE_SCALE if vae_config is None else vae_scale(vae_config, channels),
-            key_norm=key_norm_kind(self.key_norm(attentions[0])),
+            usual_vae_scale=USUAL_VAE_SCALE,
         )
 
     def attentions(self, transformer: Any) -> Sequence[nn.Module]:
@@ -143,9 +152,9 @@ class FluxFamily(Family):
         return shifts_scales
 
     def positions(self, transformer: Any, grid: tuple[int, int], device: Any) -> Positions:
-        """The rotary table of the image ids that `FluxPipeline` makes: axis 0 is zero, then row and column."""
+        """The rotary table of the image ids that the pipelines make: axis 0 is zero, then row and column."""
         rows, columns = grid
-        ids = torch.zeros(rows, columns, 3, device=device)
+        ids = torch.zeros(rows, columns, self.position_axes, device=device)
         ids[..., 1] = torch.arange(rows, device=device)[:, None]
         ids[..., 2] = torch.arange(columns, device=device)
         return Rotary(*transformer.pos_embed(ids.flatten(0, 1)))

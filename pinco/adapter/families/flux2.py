@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from diffusers.models.embeddings import apply_rotary_emb
 from diffusers.models.transformers.transformer_flux2 import (
     Flux2AttnProcessor,
     Flux2Modulation,
@@ -20,21 +19,14 @@ from diffusers.models.transformers.transformer_flux2 import (
     Flux2ParallelSelfAttnProcessor,
     Flux2Transformer2DModel,
 )
-from torch import Tensor, nn
+from torch import Tensor
 
 from pinco.adapter.backbone import execution_device
-from pinco.adapter.config import BackboneDims
-from pinco.adapter.families.base import Family, key_norm_kind, vae_scale
-from pinco.adapter.families.flux import FluxPincoProcessor
+from pinco.adapter.families.flux import FluxFamily, FluxPincoProcessor, rotated
 from pinco.adapter.initialise import Dense, dense
-from pinco.adapter.positions import Positions, Rotary
 from pinco.adapter.processor import Projections, SubjectProcessor
 from pinco.adapter.subject import Subject
 
-PATCH_SIZE = 2
-"""Flux 2 packs 2 x 2 latent pixels into a token outside the transformer, whose own `patch_size` therefore is 1."""
-
-USUAL_VAE_SCALE = 8
 CLEAN_GUIDANCE = 4.0
 
 
@@ -72,11 +64,7 @@ class Flux2SinglePincoProcessor(SubjectProcessor):
         q, k, v, forward = attn.to_qkv_mlp_proj(hidden_states).tensor_split((width, 2 * width, 3 * width), dim=-1)
         q, k, v = (x.unflatten(-1, (-1, attn.head_dim)) for x in (q, k, v))
         q, k = attn.norm_q(q), attn.norm_k(k)
-        if rotary is None:
-            return Projections(q, k, v, carried=forward)
-        q = apply_rotary_emb(q, rotary, sequence_dim=1)
-        k = apply_rotary_emb(k, rotary, sequence_dim=1)
-        return Projections(q, k, v, Rotary(*rotary).last(image_tokens), carried=forward)
+        return rotated(q, k, v, rotary, image_tokens, carried=forward)
 
     def output(self, attn: Any, attended: Tensor, own: Projections, *_: Any) -> Tensor:
         """One projection of the attention's output beside the feed-forward's."""
@@ -84,11 +72,12 @@ class Flux2SinglePincoProcessor(SubjectProcessor):
         return projected
 
 
-class Flux2Family(Family):
+class Flux2Family(FluxFamily):
     """FLUX.2 dev and klein, and every model with their transformer.
 
     The pipelines call the argument for the attentions `attention_kwargs`, the transformer `joint_attention_kwargs`.
-    Hooks bring the subject, so that `using` serves both alike.
+    Hooks bring the subject, so that `using` serves both alike. Sizes, layers and embedder are found as in Flux;
+    an image's positions have a fourth axis, which is zero.
     """
 
     name = "flux2"
@@ -96,40 +85,12 @@ class Flux2Family(Family):
         Flux2AttnProcessor: Flux2PincoProcessor,
         Flux2ParallelSelfAttnProcessor: Flux2SinglePincoProcessor,
     }
+    attention_argument: ClassVar[str | None] = None
+    position_axes: ClassVar[int] = 4
 
     def owns(self, transformer: Any) -> bool:
         """Whether this is a Flux 2 transformer."""
         return isinstance(transformer, Flux2Transformer2DModel)
-
-    def dims(self, transformer: Any, vae_config: Mapping[str, Any] | None) -> BackboneDims:
-        """Sizes from the transformer's config, and the VAE's reduction from the number of its blocks."""
-        config = transformer.config
-        channels = config.in_channels // PATCH_SIZE**2
-        attentions = self.attentions(transformer)
-        return BackboneDims(
-            family=self.name,
-            inner_dim=config.num_attention_heads * config.attention_head_dim,
-            num_heads=config.num_attention_heads,
-            head_dim=config.attention_head_dim,
-            depth=len(attentions),
-            latent_channels=channels,
-            patch_size=PATCH_SIZE,
-            vae_scale_factor=USUAL_VAE_SCALE if vae_config is None else vae_scale(vae_config, channels),
-            key_norm=key_norm_kind(self.key_norm(attentions[0])),
-        )
-
-    def attentions(self, transformer: Any) -> Sequence[nn.Module]:
-        """The joint attentions of the double blocks, then those of the single blocks."""
-        return [block.attn for block in (*transformer.transformer_blocks, *transformer.single_transformer_blocks)]
-
-    def layer_groups(self, transformer: Any) -> Mapping[str, range]:
-        """The double blocks and the single blocks."""
-        double, depth = len(transformer.transformer_blocks), len(self.attentions(transformer))
-        return {"double": range(double), "single": range(double, depth)}
-
-    def embedder(self, transformer: Any) -> Dense:
-        """`x_embedder`, which takes packed 2 x 2 latents."""
-        return dense(transformer.x_embedder)
 
     def key_value(self, attention: Any) -> tuple[Dense, Dense]:
         """The key and value projections; those of a single block are cut out of its fused one."""
@@ -152,14 +113,6 @@ class Flux2Family(Family):
             shift, scale, _ = Flux2Modulation.split(modulation(conditioning), modulation.mod_param_sets)[0]
             pairs += [(shift.flatten().float().cpu(), scale.flatten().float().cpu())] * len(blocks)
         return pairs
-
-    def positions(self, transformer: Any, grid: tuple[int, int], device: Any) -> Positions:
-        """The rotary table of the image ids that the pipelines make: `(0, row, column, 0)`."""
-        rows, columns = grid
-        ids = torch.zeros(rows, columns, 4, device=device)
-        ids[..., 1] = torch.arange(rows, device=device)[:, None]
-        ids[..., 2] = torch.arange(columns, device=device)
-        return Rotary(*transformer.pos_embed(ids.flatten(0, 1)))
 
 
 FAMILY = Flux2Family()

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from pinco.adapter.backbone import at_hand, execution_device
 from pinco.adapter.config import BackboneDims
 from pinco.adapter.equation import Form
-from pinco.adapter.families.base import Family, key_norm_kind, vae_scale
+from pinco.adapter.families.base import Family
 from pinco.adapter.initialise import Dense, dense
 from pinco.adapter.positions import Positions, Rotary
 from pinco.adapter.processor import Projections, SubjectProcessor
@@ -94,17 +94,12 @@ class HunyuanFamily(Family):
     def dims(self, transformer: Any, vae_config: Mapping[str, Any] | None) -> BackboneDims:
         """Sizes from the transformer's config; it takes latents `[B, C, h, w]` and cuts them into patches itself."""
         config = transformer.config
-        attentions = self.attentions(transformer)
-        return BackboneDims(
-            family=self.name,
-            inner_dim=config.num_attention_heads * config.attention_head_dim,
-            num_heads=config.num_attention_heads,
-            head_dim=config.attention_head_dim,
-            depth=len(attentions),
+        return self.dims_of(
+            transformer,
+            vae_config,
             latent_channels=config.in_channels,
             patch_size=config.patch_size,
-            vae_scale_factor=USUAL_VAE_SCALE if vae_config is None else vae_scale(vae_config, config.in_channels),
-            key_norm=key_norm_kind(self.key_norm(attentions[0])),
+            usual_vae_scale=USUAL_VAE_SCALE,
         )
 
     def attentions(self, transformer: Any) -> Sequence[nn.Module]:

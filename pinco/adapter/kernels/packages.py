@@ -104,7 +104,7 @@ class Flash3(Kernel):
     def backward(
         self, grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, bias: Tensor | None, state: State
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """There is none.
+        """There is none, and the choice of a kernel never asks for one: `differentiable` says so.
 
         Raises:
             NotImplementedError: Always.

@@ -242,6 +242,10 @@ class PipelineFamily(ABC):
             known: The product's pixels.
             noise: `[B, C, h, w]` float32; sampling starts from it.
             dims: The backbone's sizes.
+
+        Raises:
+            NotImplementedError: The family names a pipeline for the method and does not replace this; a family without
+                such pipelines is never asked.
         """
         raise NotImplementedError(f"{type(self).__name__} names a pipeline for {method} and not its arguments")
 
