@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -64,4 +63,3 @@ OnlyOption = Annotated[
 RedoOption = Annotated[
     bool, typer.Option("--redo", help="Make images again that are done, for example with a new adapter.")
 ]
-OutFolder = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write to.")]

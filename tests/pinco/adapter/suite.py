@@ -42,6 +42,7 @@ from pinco.adapter import (
 from pinco.adapter.families import UnknownFamilyError, family_of
 from pinco.adapter.positions import Positions, Rotary
 from pinco.adapter.processor import SubjectProcessor, keys_values
+from pinco.adapter.subject import tile
 from pinco.adapter.tokens import pack
 
 Inputs = dict[str, Any]
@@ -998,3 +999,38 @@ class AdapterSuite(ABC):
                 peaks = [score.argmax(dim=2) for score in scores]
                 assert torch.equal(peaks[0], here.expand_as(peaks[0]))
                 assert torch.equal(peaks[1], there.expand_as(peaks[1]))
+
+
+class CachedSteps:
+    """Steps of one input under a cache of blocks or attentions: what is computed in them sees its own keys.
+
+    Attributes:
+        layers: The layers that ran, for each step so far.
+        wanted: The output without a cache.
+    """
+
+    def __init__(self, suite: AdapterSuite, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Run the backbone of a suite once without a cache."""
+        self._suite, self.layers = suite, list[set[int]]()
+        self.backbone = suite.new_backbone()
+        self.adapter = suite.new_adapter(self.backbone).attach(self.backbone)
+        self._inputs = suite.new_inputs(self.backbone, 2, SMALL)
+        self._subject = self.adapter.encode(*suite.new_subject_inputs(self.backbone), cache=True)
+        bare = suite.call(self.backbone, self._inputs)
+        self._seen = watch_keys(monkeypatch)
+        self.wanted = suite.run(self.backbone, self._inputs, self.adapter, self._subject)
+        self._every = dict(self._seen)
+        self._tolerance = 0.01 * float((bare - self.wanted).norm())
+
+    def step(self) -> Tensor:
+        """The same input once more: what a cache remembers of it is what would be computed."""
+        self._seen.clear()
+        out = self._suite.run(self.backbone, self._inputs, self.adapter, self._subject)
+        assert float((out - self.wanted).norm()) < self._tolerance
+        self.layers.append(set(self._seen))
+        for number, keys in self._seen.items():
+            assert torch.equal(keys, self._every[number])
+            if self._subject.anchored:
+                assert self._subject.cache is not None and self._subject.cache[number] is not None
+                assert torch.equal(keys, tile(self._subject.cache[number][0], 2))
+        return out

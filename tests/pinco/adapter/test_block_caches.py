@@ -7,22 +7,21 @@ leaves images alone.)
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import torch
 from diffusers import hooks
 from diffusers.hooks.hooks import CacheContext, _set_cache_context
-from torch import Tensor
 
-from pinco.adapter import PincoAdapter, Subject
-from pinco.adapter.subject import tile
 from tests.pinco.adapter.families.flux2_suite import Flux2Suite
 from tests.pinco.adapter.families.flux_suite import FluxSuite
 from tests.pinco.adapter.families.hunyuan_suite import HunyuanSuite
 from tests.pinco.adapter.families.sd3_suite import SD3Suite
 from tests.pinco.adapter.families.z_image_suite import ZImageSuite
-from tests.pinco.adapter.suite import SMALL, AdapterSuite, Inputs, watch_keys
+from tests.pinco.adapter.suite import SMALL, AdapterSuite, CachedSteps, watch_keys
 
 STEPS = 6
 PYRAMID = hooks.PyramidAttentionBroadcastConfig(
@@ -58,13 +57,12 @@ SUPPORTED: dict[type[AdapterSuite], tuple[str, ...]] = {
 CASES = [(suite, cache) for suite, names in SUPPORTED.items() for cache in names]
 
 
-def _step(
-    suite: AdapterSuite, backbone: Any, inputs: Inputs, adapter: PincoAdapter, subject: Subject, step: int
-) -> Tensor:
+@contextmanager
+def _context(backbone: Any, step: int) -> Iterator[None]:
     context = CacheContext("cond", step_index=step, sigma=1 - step / STEPS, num_inference_steps=STEPS)
     _set_cache_context(backbone, context)
     try:
-        return suite.run(backbone, inputs, adapter, subject)
+        yield
     finally:
         _set_cache_context(backbone, None)
 
@@ -74,34 +72,17 @@ def _step(
 def test_every_layer_that_runs_sees_its_own_keys(
     kind: type[AdapterSuite], cache: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    suite = kind()
-    backbone = suite.new_backbone()
-    adapter = suite.new_adapter(backbone).attach(backbone)
-    inputs = suite.new_inputs(backbone, 2, SMALL)
-    subject = adapter.encode(*suite.new_subject_inputs(backbone), cache=True)
-    bare = suite.call(backbone, inputs)
-    seen = watch_keys(monkeypatch)
-    wanted = suite.run(backbone, inputs, adapter, subject)
-    every = dict(seen)
+    steps = CachedSteps(kind(), monkeypatch)
     apply, config = CACHES[cache]
-    if hasattr(backbone, "enable_cache"):
-        backbone.enable_cache(config)
+    if hasattr(steps.backbone, "enable_cache"):
+        steps.backbone.enable_cache(config)
     else:
-        apply(backbone, config)
-    layers = []
+        apply(steps.backbone, config)
     for step in range(STEPS):
-        seen.clear()
-        out = _step(suite, backbone, inputs, adapter, subject, step)
-        # The same input at every step: what a cache remembers of it is what would be computed.
-        assert float((out - wanted).norm()) < 0.01 * float((bare - wanted).norm())
-        layers.append(set(seen))
-        for number, keys in seen.items():
-            assert torch.equal(keys, every[number])
-            if subject.anchored:
-                assert subject.cache is not None and subject.cache[number] is not None
-                assert torch.equal(keys, tile(subject.cache[number][0], 2))
-    assert layers[0] == set(adapter.settings.layers)
-    assert any(ran < layers[0] for ran in layers)  # something was remembered
+        with _context(steps.backbone, step):
+            steps.step()
+    assert steps.layers[0] == set(steps.adapter.settings.layers)
+    assert any(ran < steps.layers[0] for ran in steps.layers)  # something was remembered
 
 
 @torch.no_grad()
@@ -114,8 +95,10 @@ def test_a_cached_step_sees_the_subject_of_its_own_call(monkeypatch: pytest.Monk
     one, other = (adapter.encode(part, maps, cache=True) for part in (latents, -latents))
     backbone.enable_cache(CACHES["first block"][1])
     seen = watch_keys(monkeypatch)
-    _step(suite, backbone, inputs, adapter, one, 0)
+    with _context(backbone, 0):
+        suite.run(backbone, inputs, adapter, one)
     seen.clear()
-    _step(suite, backbone, inputs, adapter, other, 1)
+    with _context(backbone, 1):
+        suite.run(backbone, inputs, adapter, other)
     assert set(seen) == {0} and other.cache is not None and other.cache[0] is not None
     assert torch.equal(seen[0], other.cache[0][0])

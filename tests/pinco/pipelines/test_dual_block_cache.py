@@ -18,7 +18,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pinco.adapter.subject import tile
 from pinco.pipelines import dual_block_cache as module
 from pinco.pipelines import placement
 from pinco.pipelines.dual_block_cache import _alike, check_package, dual_block_cache
@@ -35,7 +34,7 @@ from tests.pinco.adapter.families.flux_suite import FluxSuite
 from tests.pinco.adapter.families.hunyuan_suite import HunyuanSuite
 from tests.pinco.adapter.families.sd3_suite import SD3Suite
 from tests.pinco.adapter.families.z_image_suite import ZImageSuite
-from tests.pinco.adapter.suite import SMALL, AdapterSuite, watch_keys
+from tests.pinco.adapter.suite import SMALL, AdapterSuite, CachedSteps, watch_keys
 from tests.pinco.pipelines.odd_pipeline import open_adapter
 
 MakeCanvas = Callable[..., Canvas]
@@ -74,30 +73,14 @@ def _cache(backbone: Any, pipeline: str, **options: Any) -> Any:
 def test_every_layer_that_runs_sees_its_own_keys(
     kind: type[AdapterSuite], pipeline: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    suite = kind()
-    backbone = suite.new_backbone()
-    adapter = suite.new_adapter(backbone).attach(backbone)
-    inputs = suite.new_inputs(backbone, 2, SMALL)
-    subject = adapter.encode(*suite.new_subject_inputs(backbone), cache=True)
-    bare = suite.call(backbone, inputs)
-    seen = watch_keys(monkeypatch)
-    wanted = suite.run(backbone, inputs, adapter, subject)
-    every = dict(seen)
-    layers = []
-    with _cache(backbone, pipeline):
-        for step in range(STEPS):
-            seen.clear()
-            out = suite.run(backbone, inputs, adapter, subject)
-            assert step > 0 or torch.equal(out, wanted)
-            # The same input at every step: what a cache remembers of it is what would be computed.
-            assert float((out - wanted).norm()) < 0.01 * float((bare - wanted).norm())
-            layers.append(set(seen))
-            for number, keys in seen.items():
-                assert torch.equal(keys, every[number])
-                if subject.anchored:
-                    assert subject.cache is not None and subject.cache[number] is not None
-                    assert torch.equal(keys, tile(subject.cache[number][0], 2))
-    assert layers[0] == layers[1] == set(adapter.settings.layers), "a quarter of the steps, rounded up, is warm-up"
+    steps = CachedSteps(kind(), monkeypatch)
+    with _cache(steps.backbone, pipeline):
+        assert torch.equal(steps.step(), steps.wanted)
+        for _ in range(STEPS - 1):
+            steps.step()
+    layers = steps.layers
+    every = set(steps.adapter.settings.layers)
+    assert layers[0] == layers[1] == every, "a quarter of the steps, rounded up, is warm-up"
     assert layers[2] < layers[0]
 
 
