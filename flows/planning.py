@@ -16,7 +16,7 @@ from pinco.catalog.sheet.image_requests import SheetSettings
 from pinco.catalog.sheet.problems import SheetProblem
 from pinco.catalog.sheet.reader import Sheet, read_sheet
 from pinco.catalog.store.address import absolute
-from pinco.generation.methods import ChannelMethods
+from pinco.generation.channel_methods import ChannelMethods
 from pinco.generation.take import RunSpec
 from pinco.generation.weights import canvas_size
 from preprocessing.canvas import Placement

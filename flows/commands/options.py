@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pinco.methods import METHODS
+from pinco.method_names import METHODS
 
 SheetArgument = Annotated[str, typer.Argument(metavar="SHEET", help="Prompt sheet (CSV): a path or an s3:// address.")]
 StoreArgument = Annotated[str, typer.Argument(metavar="STORE", help="Folder or s3://bucket/prefix.")]

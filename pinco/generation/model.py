@@ -20,9 +20,9 @@ from pinco.catalog.ids.identity import ModelIdentity
 from pinco.catalog.quality.measures import extension, shrinkage
 from pinco.errors import first_line
 from pinco.evaluation.segmenter import Segmenter
+from pinco.generation.channel_methods import ChannelMethods
 from pinco.generation.faults import AcceleratorFaultError, DeviceMemoryError, is_accelerator_fault, is_out_of_memory
 from pinco.generation.fingerprint import folder_sha256
-from pinco.generation.methods import ChannelMethods
 from pinco.generation.settings import ModelSettings
 from pinco.generation.weights import find_weights, fingerprint_cache
 from pinco.knobs import knobs_of

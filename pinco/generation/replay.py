@@ -25,7 +25,7 @@ from pinco.generation.settings import ModelSettings
 from pinco.generation.steps import encode, finish_image, generate, identity_of, prepare
 from pinco.generation.take import RunSpec, Take
 from pinco.knobs import knobs_of
-from pinco.methods import BARE
+from pinco.method_names import BARE
 from preprocessing.arrays import U8
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from pinco.knobs import KnobOverrides, knobs_of
-from pinco.methods import MethodName
+from pinco.method_names import MethodName
 from pinco.pipelines.execution import CacheName, Choice, PlacementName, PresetName, Quantise, Tiling
 
 

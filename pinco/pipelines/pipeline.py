@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pinco.adapter import AdapterNotAttachedError, AlreadyAttachedError, PincoAdapter
 from pinco.errors import PincoError
 from pinco.knobs import knobs_of
-from pinco.methods import BARE
+from pinco.method_names import BARE
 from pinco.pipelines.decoding import Decoder, Latents
 from pinco.pipelines.defaults import GenerationDefaults
 from pinco.pipelines.encoded import EncodedCanvas, check_size
@@ -124,7 +124,7 @@ class PincoPipeline:
 
         Args:
             canvas: The product, where it stands.
-            method: Name of the method that will make the images (`pinco.methods`); None = pinco where there is an
+            method: Name of the method that will make the images (`pinco.method_names`); None = pinco where there is an
                 adapter, else the bare backbone.
 
         Raises:

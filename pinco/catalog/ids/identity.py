@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 from pinco.catalog.ids.canonical import canonical_json, canonical_sha256
 from pinco.catalog.ids.job import MAX_SEED, Ask, Size
 from pinco.knobs import Knobs
-from pinco.methods import BARE
+from pinco.method_names import BARE
 from preprocessing.canvas import RESAMPLE
 
 GENERATION_CODE = 1
@@ -43,8 +43,8 @@ class ModelIdentity(Knobs):
         quantise: Number format of the transformer's linear weights, "none" = `dtype`.
         compile: Whether the transformer's blocks were compiled.
         cache: What steps took over from earlier ones, "none" = nothing.
-        method: By what the image came to match its product (`pinco.methods`). Recipes of before there were several name
-            none: theirs was pinco with an adapter, and without one the bare backbone.
+        method: By what the image came to match its product (`pinco.method_names`). Recipes of before there were several
+            name none: theirs was pinco with an adapter, and without one the bare backbone.
         controlnet_sha256: Hash of the ControlNet; None where the method does not use one.
     """
 

@@ -126,7 +126,7 @@ class Row:
             the highest is visible among those that are done, or where none is, among all. Rows with equal content are
             equal whatever their sequence.
         image_bytes: Size of the delivered file.
-        method: By what the image came to match its product (`pinco.methods`).
+        method: By what the image came to match its product (`pinco.method_names`).
     """
 
     job_id: str

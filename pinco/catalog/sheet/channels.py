@@ -13,7 +13,7 @@ from pinco.catalog.ids.job import Size
 from pinco.catalog.sheet.cells import CellError, parse_size
 from pinco.catalog.sheet.problems import did_you_mean
 from pinco.errors import PincoError
-from pinco.methods import MethodName
+from pinco.method_names import MethodName
 from pinco.validation import in_words, is_unknown_name, shown
 
 UNREADABLE_SIZE: Size = (512, 512)
@@ -30,7 +30,7 @@ class Channel:
         format: Of the image file.
         quality: 1..100, for JPEG and WebP.
         profile: "source" keeps the photo's colour profile, "srgb" converts the picture to sRGB.
-        method: By what its images come to match their products (`pinco.methods`); None = as the settings say.
+        method: By what its images come to match their products (`pinco.method_names`); None = as the settings say.
     """
 
     name: str

@@ -13,7 +13,7 @@ _METHODS: dict[str, Method] = {method.name: method for method in (Pinco(), Blend
 
 
 def method_named(name: str) -> Method:
-    """The method of that name (`pinco.methods`).
+    """The method of that name (`pinco.method_names`).
 
     Raises:
         ValueError: There is none.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from pinco.methods import BARE
+from pinco.method_names import BARE
 from pinco.pipelines.methods.base import Asked, Method, text_to_image
 
 if TYPE_CHECKING:

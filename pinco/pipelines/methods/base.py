@@ -47,7 +47,7 @@ class Method(ABC):
     """A way to make an image that matches a product.
 
     Attributes:
-        name: One of `pinco.methods`.
+        name: One of `pinco.method_names`.
         blending: Whether latents are blended whatever the request's knob says; None = as the knob says.
     """
 

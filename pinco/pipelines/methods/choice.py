@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pinco.errors import PincoError
-from pinco.methods import BARE
+from pinco.method_names import BARE
 from pinco.pipelines.execution import CacheName
 from pinco.pipelines.families import pipelines_with
 from pinco.pipelines.families.base import PipelineFamily

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pinco.adapter import AdapterNotAttachedError, PincoAdapter
-from pinco.methods import METHODS
+from pinco.method_names import METHODS
 from pinco.pipelines.methods.bare import Bare
 from pinco.pipelines.methods.choice import MethodError
 from pinco.pipelines.pipeline import PincoPipeline

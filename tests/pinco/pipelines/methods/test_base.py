@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from pinco.methods import BARE, METHODS
+from pinco.method_names import BARE, METHODS
 from pinco.pipelines.methods import method_named
 from pinco.pipelines.methods.base import draw_noise
 from pinco.pipelines.pipeline import PincoPipeline

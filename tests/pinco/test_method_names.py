@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import get_args
 
-from pinco.methods import BARE, METHODS, MethodName
+from pinco.method_names import BARE, METHODS, MethodName
 
 
 def test_the_names_are_those_of_every_recipe_there_is() -> None:

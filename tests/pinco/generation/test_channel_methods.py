@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pinco.catalog.sheet.channels import Channel
-from pinco.generation.methods import ChannelMethods
+from pinco.generation.channel_methods import ChannelMethods
 from pinco.generation.settings import ModelSettings
 from pinco.generation.weights import MissingWeightsError
 from pinco.pipelines.controlnet_folder import ControlNetError
@@ -85,7 +85,7 @@ def test_missing_and_foreign_weights_are_said(toy: Path, folder: Path, tmp_path:
 def test_planning_with_them_needs_no_torch(folder: Path) -> None:
     program = (
         "import sys\n"
-        "from pinco.generation.methods import ChannelMethods\n"
+        "from pinco.generation.channel_methods import ChannelMethods\n"
         "from pinco.generation.settings import ModelSettings\n"
         "print(ChannelMethods(ModelSettings(backbone=sys.argv[1], controlnet=sys.argv[2])).default)\n"
         "print('torch' in sys.modules)\n"
